@@ -1,0 +1,119 @@
+"""What is to be done: the value that rendering shows and execution carries out, the same for both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.model.diagnostics import Diagnostic, Origin
+from reconciler.model.record import Binding
+from reconciler.model.spec import ImageSpec, Limits, Override
+
+
+class Action(StrEnum):
+    """What happens to one server, in the order in which it happens."""
+
+    RESUME = "resume"
+    MOVE = "move"
+    FORGET = "forget"
+    REBUILD = "rebuild"
+    BUILD = "build"
+    UPDATE = "update"
+
+    @property
+    def builds(self) -> bool:
+        """True where a recreate-image request is sent."""
+        return self in (Action.BUILD, Action.REBUILD)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDiff:
+    """One field of a declaration that differs from what is held. None stands for absent."""
+
+    path: str
+    before: object
+    after: object
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One server, one action.
+
+    `before` is the held spec (for a move the spec is the same and `old_name` differs), `after` the declared one; a forget has
+    no `after`. `unavailable` says why it cannot start now, `gated` why it must not start without `--allow`; empty means neither.
+    """
+
+    name: str
+    server_id: str
+    action: Action
+    reasons: tuple[str, ...] = ()
+    before: ImageSpec | None = None
+    after: ImageSpec | None = None
+    diff: tuple[FieldDiff, ...] = ()
+    unavailable: str = ""
+    gated: str = ""
+    old_name: str = ""
+    job_id: str = ""
+    image_id: str = ""
+    protect: bool = False
+    origin: Origin | None = field(default=None, compare=False)
+
+    @property
+    def starts(self) -> bool:
+        """True where apply would set about it."""
+        return not self.unavailable and not self.gated
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every change that a manifest, a state and the cloud add up to.
+
+    `plan_id` is a digest of the decisions, the same for the same inputs. `expected_seconds` is how long the builds take together,
+    an estimate from history. `overrides` are the variables that something outside the manifest has set.
+    """
+
+    plan_id: str
+    lineage: str
+    serial: int
+    bound_to: Binding
+    changes: tuple[Change, ...]
+    unchanged: int
+    refreshed: bool
+    expected_seconds: float = 0.0
+    # By server id: how long its last builds took, in seconds, or what any build takes where it has none.
+    durations: Mapping[str, float] = field(default_factory=dict)
+    overrides: tuple[Override, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    # To be recorded by the next apply, so that loosening them later is seen.
+    limits: Limits = field(default_factory=Limits)
+    guards: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def simulated(self) -> bool:
+        """True where the embedded simulator stands in for the cloud; every output then says so."""
+        return self.bound_to.provider == "simulator"
+
+    @property
+    def gated(self) -> tuple[Change, ...]:
+        """The changes that hold everything back until they are allowed by name."""
+        return tuple(change for change in self.changes if change.gated)
+
+    @property
+    def unavailable(self) -> tuple[Change, ...]:
+        """The changes that cannot start now; the rest goes on without them."""
+        return tuple(change for change in self.changes if change.unavailable)
+
+    def count(self, *actions: Action) -> int:
+        """How many changes have one of the actions, unavailable and gated ones included."""
+        return sum(change.action in actions for change in self.changes)
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """A count per action, and of what is unavailable, gated and unchanged."""
+        counts = {action.value: self.count(action) for action in Action}
+        return counts | {
+            "unavailable": len(self.unavailable),
+            "gated": len(self.gated),
+            "unchanged": self.unchanged,
+        }
