@@ -1,18 +1,18 @@
 """Every error that imgctl raises on purpose: what happened, and what to do next.
 
-    ImgctlError                     exit 1
-    ├── UsageError                  a command line or a setting that cannot be
-    ├── ManifestError               carries every problem of all files
-    ├── StateError                  the state is unreadable, of another version, or bound elsewhere
-    │   └── StateLocked             exit 5: someone else holds the lock
-    ├── NotApproved                 exit 6: declined, not confirmed, or gated
-    └── CloudError                  the cloud said no, or said nothing
-        ├── RequestNotSent          definite: the request never left
-        ├── OutcomeUnknown          it may have taken effect
-        ├── BadAnswer               the answer is not what the API page documents
-        └── Refused                 definite: an error status came back
-            ├── BadRequest 400, AuthenticationFailed 401, PermissionDenied 403, NotFound 404, Conflict 409,
-            └── Throttled 429, ServiceFailed 5xx
+ImgctlError                     exit 1
+├── UsageError                  a command line or a setting that cannot be
+├── ManifestError               carries every problem of all files
+├── StateError                  the state is unreadable, of another version, or bound elsewhere
+│   └── StateLocked             exit 5: someone else holds the lock
+├── NotApproved                 exit 6: declined, not confirmed, or gated
+└── CloudError                  the cloud said no, or said nothing
+    ├── RequestNotSent          definite: the request never left
+    ├── OutcomeUnknown          it may have taken effect
+    ├── BadAnswer               the answer is not what the API page documents
+    └── Refused                 definite: an error status came back
+        ├── BadRequest 400, AuthenticationFailed 401, PermissionDenied 403, NotFound 404, Conflict 409,
+        └── Throttled 429, ServiceFailed 5xx
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class NotApproved(ImgctlError):  # noqa: N818
 class CloudError(ImgctlError):
     """Something between us and the cloud went wrong.
 
-    `operation` names the call as the API page does (RecreateServerImage); `status` is the HTTP status, 0 where none came;
-    `code` and `message` are the cloud's own; `request_id` is what its support asks for.
+    `operation` names the call as the API page does (RecreateServerImage); `status` is the HTTP status, 0 where none
+    came; `code` and `message` are the cloud's own; `request_id` is what its support asks for.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class RequestNotSent(CloudError):  # noqa: N818
 
 
 class OutcomeUnknown(CloudError):  # noqa: N818
-    """The request may have taken effect: a read timed out, a connection was lost, or a gateway answered for a silent backend."""
+    """The request may have taken effect: an answer never came, or a gateway answered for a silent backend."""
 
 
 class BadAnswer(CloudError):  # noqa: N818
@@ -127,7 +127,7 @@ class Conflict(Refused):
 
 
 class Throttled(Refused):
-    """429: refused at the gateway, so any request may be repeated. `retry_after` is in seconds, None where nothing said."""
+    """429: refused at the gateway, so any request may be repeated. `retry_after`: seconds, None where nothing said."""
 
     def __init__(self, summary: str, *, retry_after: float | None = None, **details: object) -> None:
         super().__init__(summary, **details)  # type: ignore[arg-type]
@@ -135,4 +135,11 @@ class Throttled(Refused):
 
 
 class ServiceFailed(Refused):
-    """5xx. For a recreate-image request see OutcomeUnknown: a 5xx does not say that nothing was done."""
+    """5xx. For a recreate-image request see OutcomeUnknown: a 5xx does not say that nothing was done.
+
+    `retry_after` is in seconds, None where nothing said.
+    """
+
+    def __init__(self, summary: str, *, retry_after: float | None = None, **details: object) -> None:
+        super().__init__(summary, **details)  # type: ignore[arg-type]
+        self.retry_after = retry_after

@@ -30,8 +30,8 @@ class Origin:
 class Diagnostic:
     """One problem or remark.
 
-    `summary` is one sentence; `hint` says what is allowed, or what to do; `excerpt` is the line of the file that `origin`
-    points at. `name` is the image server it is about, if one.
+    `summary` is one sentence; `hint` says what is allowed, or what to do; `excerpt` is the line of the file that
+    `origin` points at. `name` is the image server it is about, if one.
     """
 
     severity: Severity

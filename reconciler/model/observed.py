@@ -31,8 +31,8 @@ class ObservedServer:
 class ObservedJob:
     """A build job, from its sub job's page or from ShowImageJob. Times are UTC.
 
-    `status` is the job's own where `job_status_known`, otherwise the sub job's: one page of sub jobs serves a hundred builds
-    but says nothing of the jobs themselves. `image_id` counts only with SUCCESS.
+    `status` is the job's own where `job_status_known`, otherwise the sub job's: one page of sub jobs serves a hundred
+    builds but says nothing of the jobs themselves. `image_id` counts only with SUCCESS.
     """
 
     id: str
@@ -74,10 +74,10 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One refresh. `servers` holds every image server of the project by id; `jobs` the recorded jobs in flight by id.
+    """One refresh. `servers` holds every image server of the project by id, `jobs` the recorded jobs in flight by id.
 
-    A job that could not be looked up is absent from `jobs`: unknown, and so the cause of nothing. `clock_offset` is the
-    cloud's clock minus ours.
+    A job that could not be looked up is absent from `jobs`: unknown, and so the cause of nothing. `clock_offset` is
+    the cloud's clock minus ours.
     """
 
     servers: Mapping[str, ObservedServer]

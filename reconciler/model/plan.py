@@ -40,8 +40,9 @@ class FieldDiff:
 class Change:
     """One server, one action.
 
-    `before` is the held spec (for a move the spec is the same and `old_name` differs), `after` the declared one; a forget has
-    no `after`. `unavailable` says why it cannot start now, `gated` why it must not start without `--allow`; empty means neither.
+    `before` is the held spec, `after` the declared one; a forget has no `after`. For a resume `after` is set where the
+    declaration still asks for what is in flight. `unavailable` says why it cannot start now, `gated` why it must not
+    start unless it is allowed by name; empty means neither.
     """
 
     name: str
@@ -56,7 +57,6 @@ class Change:
     old_name: str = ""
     job_id: str = ""
     image_id: str = ""
-    protect: bool = False
     origin: Origin | None = field(default=None, compare=False)
 
     @property
@@ -69,8 +69,8 @@ class Change:
 class Plan:
     """Every change that a manifest, a state and the cloud add up to.
 
-    `plan_id` is a digest of the decisions, the same for the same inputs. `expected_seconds` is how long the builds take together,
-    an estimate from history. `overrides` are the variables that something outside the manifest has set.
+    `plan_id` is a digest of the decisions, the same for the same inputs. `expected_seconds` is how long the builds take
+    together, an estimate from history; `build_seconds` what one build takes.
     """
 
     plan_id: str
@@ -81,13 +81,12 @@ class Plan:
     unchanged: int
     refreshed: bool
     expected_seconds: float = 0.0
-    # By server id: how long its last builds took, in seconds, or what any build takes where it has none.
-    durations: Mapping[str, float] = field(default_factory=dict)
+    build_seconds: float = 0.0
     overrides: tuple[Override, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
-    # To be recorded by the next apply, so that loosening them later is seen.
+    # The declared guards, to be recorded by the next apply so that loosening them later is seen; protect by server id.
     limits: Limits = field(default_factory=Limits)
-    guards: Mapping[str, bool] = field(default_factory=dict)
+    protect: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def simulated(self) -> bool:
@@ -105,12 +104,12 @@ class Plan:
         return tuple(change for change in self.changes if change.unavailable)
 
     def count(self, *actions: Action) -> int:
-        """How many changes have one of the actions, unavailable and gated ones included."""
-        return sum(change.action in actions for change in self.changes)
+        """How many changes have one of the actions; those that cannot start now are not among them."""
+        return sum(change.action in actions and not change.unavailable for change in self.changes)
 
     @property
     def summary(self) -> dict[str, int]:
-        """A count per action, and of what is unavailable, gated and unchanged."""
+        """A count per action, of what is unavailable, and of what is unchanged; gated changes are counted twice."""
         counts = {action.value: self.count(action) for action in Action}
         return counts | {
             "unavailable": len(self.unavailable),

@@ -18,7 +18,7 @@ class BuildStatus(StrEnum):
     running    the job ID is known, its end is not
     succeeded  the job ended well and the image ID is known
     failed     the job ended badly
-    refused    the cloud definitely did not start it: an error answer, or rule 3a found no trace
+    refused    the cloud definitely did not start it: an error answer, or no trace was found of it
     """
 
     INTENT = "intent"
@@ -36,7 +36,7 @@ class BuildStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Who asked for a build, and from where. Everything but `actor`, `host` and `tool_version` is empty outside CI."""
+    """Who asked for a build, and from where. `run`, `commit` and `pull_request` are empty outside CI."""
 
     tool_version: str = ""
     actor: str = ""
@@ -60,7 +60,8 @@ class BuildError:
 class Build:
     """One recreate-image request and what became of it. Times are UTC, by the cloud's clock where it was known.
 
-    `attempt_id` is ours. `server_status` and `server_image_id` are the server's just before the request: what rule 3a compares with.
+    `attempt_id` is ours. `server_status` and `server_image_id` are the server's just before the request: what an
+    unknown outcome is later compared with.
     """
 
     attempt_id: str
@@ -89,7 +90,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All that is known of one image server. `attempt` is the latest build, `history` the ones before it, oldest first."""
+    """All that is known of one image server. `attempt` is the latest build, `history` holds the older ones."""
 
     server_id: str
     name: str
@@ -125,12 +126,15 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A whole state as a reader sees it. `exists` is False where none was found: not the same as an empty one."""
+    """A whole state as a reader sees it, servers and retired ones by server id.
+
+    `exists` is False where none was found: not the same as an empty one. `limits` are those of the last apply.
+    """
 
     lineage: str = ""
     serial: int = 0
     bound_to: Binding | None = None
     servers: Mapping[str, Record] = field(default_factory=dict)
-    retired: tuple[Record, ...] = ()
+    retired: Mapping[str, Record] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     exists: bool = False

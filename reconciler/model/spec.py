@@ -12,8 +12,8 @@ from reconciler.model.diagnostics import Diagnostic, Origin
 class ImageSpec:
     """What a build is asked for. Source: the recreate-image page.
 
-    `execute_sysprep` None means "not said": the field is then left out of the request, since its default is not documented
-    and older regions may not know it. `triggers` never reach the cloud; a changed value means a rebuild.
+    `execute_sysprep` None means "not said": the field is then left out of the request, since its default is not
+    documented and older regions may not know it. `triggers` never reach the cloud; a changed value means a rebuild.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class SimulatorSettings:
-    """`provider: {simulator: …}`: how many servers the embedded simulator has; how long a build takes, in seconds."""
+    """`provider: {simulator: …}`: how many servers it has, and how long a build takes in it, in seconds."""
 
     servers: int = 3
     build_time: float = 3.0
@@ -54,7 +54,10 @@ class SimulatorSettings:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A variable of the manifest that something outside it has set. `source` is shown in plans: `--var`, a file, a variable's name."""
+    """A variable of the manifest that something outside it has set.
+
+    `source` is shown in plans: `--var`, a file, the name of an environment variable.
+    """
 
     name: str
     value: str
@@ -74,5 +77,5 @@ class Manifest:
     overrides: tuple[Override, ...] = ()
     # Cautions and notes; a manifest with errors is never made.
     diagnostics: tuple[Diagnostic, ...] = ()
-    # True where a folder was read, or several files: for messages only.
+    # The files that were read, as the user would type them: for messages only.
     files: tuple[str, ...] = ()

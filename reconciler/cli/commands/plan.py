@@ -1,0 +1,64 @@
+"""`imgctl plan`."""
+
+from __future__ import annotations
+
+import click
+
+from reconciler.cli.console import Console
+from reconciler.cli.flags import ManifestFlags, PlanFlags, RequestFlags
+from reconciler.cli.inputs import Inputs, load_inputs
+from reconciler.cli.options import format_option, manifest_options, planning_options, request_options, state_option
+from reconciler.cli.planning import plan_for
+from reconciler.model.plan import Plan
+from reconciler.render.plan_json import render_plan_json
+from reconciler.render.plan_text import render_plan
+
+
+@click.command(name="plan")
+@manifest_options
+@state_option
+@planning_options
+@click.option("--refresh/--no-refresh", default=True, help="Ask the cloud first; --no-refresh needs no credentials.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 where there are changes.")
+@format_option("text", "json")
+@request_options
+@click.pass_obj
+def command(
+    console: Console,
+    *,
+    source: ManifestFlags,
+    state: str | None,
+    flags: PlanFlags,
+    refresh: bool,
+    detailed_exitcode: bool,
+    form: str,
+    requests: RequestFlags,
+) -> int:
+    """Show what apply would do, and why. Changes nothing and takes no lock.
+
+    \b
+    Example:
+      imgctl plan -l ring=canary
+    """
+    inputs = load_inputs(console, source, state)
+    if refresh:
+        import asyncio
+
+        plan = asyncio.run(_refreshed(console, inputs, flags, requests))
+    else:
+        plan = plan_for(inputs, None, inputs.binding, flags)
+    if form == "json":
+        console.result(render_plan_json(plan))
+    else:
+        console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
+    return 2 if detailed_exitcode and plan.changes else 0
+
+
+async def _refreshed(console: Console, inputs: Inputs, flags: PlanFlags, requests: RequestFlags) -> Plan:
+    # Imported here: --no-refresh must not pay for a client that it never opens.
+    from reconciler.cli.wiring import connected, jobs_in_flight
+    from reconciler.cloud.observe import observe
+
+    async with connected(console, inputs, requests) as connection:
+        observed = await observe(connection.client, jobs_in_flight(inputs.recorded))
+    return plan_for(inputs, observed, connection.binding, flags)

@@ -1,0 +1,36 @@
+"""`imgctl show`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from reconciler.cli.console import Console
+from reconciler.cli.flags import ManifestFlags
+from reconciler.cli.inputs import find_record, load_inputs
+from reconciler.cli.options import format_option, manifest_options, output_options, state_option
+from reconciler.render.records import record_document, render_record
+
+
+@click.command(name="show")
+@click.argument("name")
+@manifest_options
+@state_option
+@format_option("text", "json")
+@output_options
+@click.pass_obj
+def command(console: Console, *, name: str, source: ManifestFlags, state: str | None, form: str) -> int:
+    """Show everything recorded of one image server: the held image and every build, forgotten servers included.
+
+    \b
+    Example:
+      imgctl show office
+    """
+    inputs = load_inputs(console, source, state)
+    record = find_record(inputs.recorded, name)
+    if form == "json":
+        console.result(json.dumps(record_document(record), ensure_ascii=False, indent=2) + "\n")
+    else:
+        console.result(render_record(record, console.style))
+    return 0

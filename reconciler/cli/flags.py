@@ -1,0 +1,49 @@
+"""Flags as values: what a command line said, grouped by what it is about. No defaults are resolved here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFlags:
+    """Which manifest, and which variables of it are set from outside."""
+
+    file: Path
+    variables: tuple[str, ...] = ()
+    variable_files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFlags:
+    """What to plan, and which guards to tighten or to lift by name."""
+
+    targets: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    replace: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    allow_empty: bool = False
+    max_changes: int | None = None
+    max_in_flight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFlags:
+    """How to talk to the cloud, and how much to say of it."""
+
+    max_requests: int = 16
+    verbose: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyFlags:
+    """How to carry out a plan. Times are in seconds."""
+
+    auto_approve: bool = False
+    strict: bool = False
+    no_wait: bool = False
+    timeout: float | None = None
+    note: str = ""
+    quiet_time: float = 180.0

@@ -1,0 +1,152 @@
+"""Running a plan: lock, plan, ask, carry out, say what became of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from reconciler.cli.console import Console
+from reconciler.cli.flags import ApplyFlags, PlanFlags, RequestFlags
+from reconciler.cli.inputs import Inputs
+from reconciler.cli.planning import effective_limits, plan_for
+from reconciler.cli.wiring import build_context, connected, jobs_in_flight, lock_holder, on_signals
+from reconciler.cloud.observe import observe
+from reconciler.errors import NotApproved
+from reconciler.execution.executor import execute
+from reconciler.execution.run import Run, Settings
+from reconciler.model.outcome import Outcome, StopReason
+from reconciler.model.plan import Action, Plan
+from reconciler.model.progress import Progress
+from reconciler.render.plan_text import render_plan
+from reconciler.render.progress import render_outcome, render_progress
+from reconciler.state.writer import Writer
+
+
+async def apply_plan(
+    console: Console, inputs: Inputs, flags: PlanFlags, how: ApplyFlags, requests: RequestFlags
+) -> int:
+    """Apply: the plan is made under the lock, so what is shown is what is done. Returns the exit code."""
+    with Writer(inputs.backend, lock_holder("apply")) as writer:
+        inputs = replace(inputs, recorded=writer.recorded)
+        async with connected(console, inputs, requests) as connection:
+            observed_at = time.monotonic()
+            observed = await observe(connection.client, jobs_in_flight(inputs.recorded))
+            plan = plan_for(inputs, observed, connection.binding, flags)
+            console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
+            if not _something_to_do(plan):
+                return 3 if plan.unavailable else 0
+            _approve(console, plan, how)
+            settings = Settings(
+                max_in_flight=effective_limits(inputs.manifest.limits, flags).max_in_flight or 0,
+                wait=not how.no_wait,
+                timeout=how.timeout,
+                quiet_time=how.quiet_time,
+            )
+            run = Run(
+                cloud=connection.client,
+                writer=writer,
+                plan=plan,
+                observed=observed,
+                observed_at=observed_at,
+                settings=settings,
+                context=build_context(console.environ, how.note),
+                report=_reporter(console),
+            )
+            return await _carry_out(console, run)
+
+
+async def wait_for_builds(
+    console: Console, inputs: Inputs, flags: PlanFlags, how: ApplyFlags, requests: RequestFlags
+) -> int:
+    """Wait: only what is in flight, and no request that starts anything. Returns the exit code."""
+    with Writer(inputs.backend, lock_holder("wait")) as writer:
+        inputs = replace(inputs, recorded=writer.recorded)
+        async with connected(console, inputs, requests) as connection:
+            observed_at = time.monotonic()
+            observed = await observe(connection.client, jobs_in_flight(inputs.recorded))
+            plan = plan_for(inputs, observed, connection.binding, flags)
+            plan = replace(
+                plan,
+                changes=tuple(change for change in plan.changes if change.action is Action.RESUME),
+                # Waiting decides nothing about guards.
+                limits=inputs.recorded.limits,
+                protect={},
+            )
+            if not plan.changes:
+                console.result("No build is in flight.\n")
+                return 0
+            run = Run(
+                cloud=connection.client,
+                writer=writer,
+                plan=plan,
+                observed=observed,
+                observed_at=observed_at,
+                # No bound: all of it is in flight already.
+                settings=Settings(max_in_flight=0, timeout=how.timeout, submit=False),
+                context=build_context(console.environ, ""),
+                report=_reporter(console),
+            )
+            return await _carry_out(console, run)
+
+
+def exit_code(outcome: Outcome) -> int:
+    """What an outcome means to a script."""
+    if outcome.complete:
+        return 0
+    match outcome.stopped:
+        case StopReason.INTERRUPTED:
+            return 130
+        case StopReason.TIMEOUT:
+            return 7
+        case StopReason.ERROR:
+            return outcome.error.exit_code if outcome.error is not None else 1
+        case None:
+            return 3
+
+
+def _something_to_do(plan: Plan) -> bool:
+    """True where apply would change something, were it not for the gates."""
+    return any(not change.unavailable for change in plan.changes)
+
+
+def _approve(console: Console, plan: Plan, how: ApplyFlags) -> None:
+    """Raise NotApproved unless nothing holds the plan back and somebody wants it."""
+    if plan.gated:
+        names = ", ".join(change.name for change in plan.gated[:5]) + (", …" if len(plan.gated) > 5 else "")
+        raise NotApproved(
+            f"{len(plan.gated)} of the changes are gated, so nothing was started: {names}",
+            hint="--allow NAME lets one of them start, after a look at its reason in the plan.",
+        )
+    if how.strict and plan.unavailable:
+        names = ", ".join(change.name for change in plan.unavailable[:5])
+        raise NotApproved(
+            f"--strict: {len(plan.unavailable)} of the changes cannot start, so nothing was started: {names}",
+            hint="Leave --strict away to do the rest, or --exclude them.",
+        )
+    if how.auto_approve:
+        return
+    if not console.interactive:
+        raise NotApproved(
+            "nobody can be asked: standard input is no terminal",
+            hint="--auto-approve applies without asking; review the plan first.",
+        )
+    if not console.confirm("\nApply these changes? Only yes is accepted: "):
+        raise NotApproved("not approved, so nothing was started")
+
+
+def _reporter(console: Console) -> Callable[[Progress], None]:
+    def report(happened: Progress) -> None:
+        console.result(render_progress(happened, console.style) + "\n")
+
+    return report
+
+
+async def _carry_out(console: Console, run: Run) -> int:
+    console.result("\n")
+    with on_signals(lambda: run.stop(StopReason.INTERRUPTED), console):
+        outcome = await execute(run)
+    console.result("\n" + render_outcome(outcome, console.style))
+    if outcome.error is not None:
+        console.error(outcome.error)
+    return exit_code(outcome)

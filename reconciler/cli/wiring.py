@@ -1,0 +1,200 @@
+"""Builds what needs building: the client of the cloud, or of the simulator in its place, and who is asking.
+
+Everything here is imported late by the commands that talk to a cloud; `plan --no-refresh` never gets here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import httpx
+
+from reconciler import __version__
+from reconciler.cli.console import Console
+from reconciler.cli.flags import RequestFlags
+from reconciler.cli.inputs import Inputs
+from reconciler.cloud.client import CloudClient
+from reconciler.cloud.connect import open_client
+from reconciler.cloud.credentials import KeyCredentials, Secret
+from reconciler.cloud.endpoints import Endpoints
+from reconciler.cloud.sending import Exchange
+from reconciler.cloud.settings import CloudSettings, Given, resolve_settings
+from reconciler.errors import StateError
+from reconciler.model.record import Binding, BuildStatus, Context, Recorded
+from reconciler.state.local import LockHolder
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A client, and where it builds now that region and project are known."""
+
+    client: CloudClient
+    binding: Binding
+
+
+@asynccontextmanager
+async def connected(console: Console, inputs: Inputs, requests: RequestFlags) -> AsyncIterator[Connection]:
+    """A client for the manifest's provider, region and project. Raises UsageError, StateError, CloudError."""
+    manifest = inputs.manifest
+    transport: httpx.AsyncBaseTransport | None = None
+    if manifest.simulator is not None:
+        settings, transport = embedded_simulator(inputs)
+    else:
+        settings = resolve_settings(
+            console.environ,
+            region=Given(manifest.region, "the manifest") if manifest.region else None,
+            project_id=Given(manifest.project_id, "the manifest") if manifest.project_id else None,
+        )
+    async with _opened(console, settings, transport, inputs.binding.provider, requests) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def connected_by_environment(
+    console: Console, region: str | None, requests: RequestFlags
+) -> AsyncIterator[Connection]:
+    """A client without a manifest: for the region that is given, or that the environment names."""
+    settings = resolve_settings(console.environ, region=Given(region, "--region") if region else None)
+    async with _opened(console, settings, None, "huaweicloud", requests) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _opened(
+    console: Console,
+    settings: CloudSettings,
+    transport: httpx.AsyncBaseTransport | None,
+    provider: str,
+    requests: RequestFlags,
+) -> AsyncIterator[Connection]:
+    client = await open_client(
+        settings,
+        transport=transport,
+        max_requests=requests.max_requests,
+        on_exchange=_exchange_log(console) if requests.verbose >= 2 else None,
+    )
+    async with client:
+        yield Connection(client, Binding(provider, settings.region.value, client.project_id))
+
+
+def embedded_simulator(inputs: Inputs) -> tuple[CloudSettings, httpx.AsyncBaseTransport]:
+    """Settings and transport that lead to a simulator in this process; its world lives beside the state."""
+    from reconciler.simulator import SimulatorError, World, create_app
+
+    manifest = inputs.manifest
+    if manifest.simulator is None:
+        raise ValueError("the manifest names no simulator")
+    state = inputs.backend.path
+    path = state.with_name(state.name + ".world.json")
+    servers, build_time = manifest.simulator.servers, manifest.simulator.build_time
+    binding = inputs.binding
+    try:
+        if path.exists():
+            world = World.open(path, servers, build_time)
+        else:
+            world = World.create(servers, build_time, path=path, region=binding.region, project_id=binding.project_id)
+    except SimulatorError as error:
+        raise StateError(f"the simulator's world cannot be used: {error}") from error
+    settings = CloudSettings(
+        region=Given(world.region, "the simulator"),
+        project=Given(world.project_id, "the simulator"),
+        # No variable may lead a simulated run to a real host, nor the reverse.
+        endpoints=Endpoints.for_region(world.region, {}),
+        credentials=KeyCredentials(world.access_key, Secret(world.secret_key), "the simulator"),
+    )
+    return settings, httpx.ASGITransport(app=create_app(world))
+
+
+def jobs_in_flight(recorded: Recorded) -> list[str]:
+    """The recorded jobs without a known end."""
+    return [
+        record.attempt.job_id
+        for record in recorded.servers.values()
+        if record.attempt is not None and record.attempt.status is BuildStatus.RUNNING
+    ]
+
+
+def lock_holder(operation: str) -> LockHolder:
+    """Who holds the lock: this process."""
+    since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return LockHolder(_user(), socket.gethostname(), os.getpid(), since, operation)
+
+
+def build_context(environ: Mapping[str, str], note: str) -> Context:
+    """Who asks for a build, and from which run, commit and pull request, as far as CI says so."""
+    run = pull_request = ""
+    commit = environ.get("GITHUB_SHA") or environ.get("CI_COMMIT_SHA") or environ.get("HEAD_COMMIT") or ""
+    if environ.get("GITHUB_RUN_ID"):
+        run = "/".join(
+            (
+                environ.get("GITHUB_SERVER_URL", "https://github.com"),
+                environ.get("GITHUB_REPOSITORY", ""),
+                "actions/runs",
+                environ["GITHUB_RUN_ID"],
+            )
+        )
+        pull_request = environ.get("GITHUB_REF", "").removeprefix("refs/") if _is_pull(environ) else ""
+    elif environ.get("CI_JOB_URL"):
+        run = environ["CI_JOB_URL"]
+        pull_request = environ.get("CI_MERGE_REQUEST_IID", "")
+    elif environ.get("PULL_NUM"):
+        pull_request = environ["PULL_NUM"]
+    actor = environ.get("GITHUB_ACTOR") or environ.get("GITLAB_USER_LOGIN") or _user()
+    return Context(__version__, actor, socket.gethostname(), run, commit, pull_request, note)
+
+
+@contextmanager
+def on_signals(stop: Callable[[], None], console: Console) -> Iterator[None]:
+    """Call `stop` at the first SIGINT, SIGTERM or SIGHUP; at a second one leave at once."""
+    loop = asyncio.get_running_loop()
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    seen = False
+
+    def handle() -> None:
+        nonlocal seen
+        if seen:
+            # Every event that was said to be recorded is on disk; an intent tells the rest.
+            os._exit(130)
+        seen = True
+        console.say(
+            "stopping: nothing more is submitted; what is being sent is recorded first (again to leave at once)"
+        )
+        stop()
+
+    for one in handled:
+        loop.add_signal_handler(one, handle)
+    try:
+        yield
+    finally:
+        for one in handled:
+            loop.remove_signal_handler(one)
+
+
+def _is_pull(environ: Mapping[str, str]) -> bool:
+    return environ.get("GITHUB_REF", "").startswith("refs/pull/")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # No such user in the password file: usual in containers.
+        return f"uid {os.getuid()}"
+
+
+def _exchange_log(console: Console) -> Callable[[Exchange], None]:
+    def log(one: Exchange) -> None:
+        status = one.status or one.problem
+        trace = f" request id {one.request_id}" if one.request_id else ""
+        again = f" (attempt {one.attempt})" if one.attempt > 1 else ""
+        console.say(f"{one.method} {one.path} -> {status} in {one.seconds * 1000:.0f} ms{trace}{again}")
+
+    return log

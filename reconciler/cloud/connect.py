@@ -1,0 +1,109 @@
+"""Opens a client: the HTTP connections, the authentication, the project."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import httpx
+
+from reconciler import __version__
+from reconciler.cloud.auth import PasswordAuth, auth_for
+from reconciler.cloud.client import CloudClient
+from reconciler.cloud.clock import CloudClock
+from reconciler.cloud.endpoints import Endpoints, is_loopback
+from reconciler.cloud.operations import LIST_PROJECTS, Call
+from reconciler.cloud.retry import RetryPolicy
+from reconciler.cloud.sending import MAX_REQUESTS, TIMEOUT, Exchange, Sender
+from reconciler.cloud.settings import CloudSettings
+from reconciler.errors import UsageError
+
+
+async def open_client(
+    settings: CloudSettings,
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    max_requests: int = MAX_REQUESTS,
+    on_exchange: Callable[[Exchange], None] | None = None,
+    policy: RetryPolicy | None = None,
+    clock: CloudClock | None = None,
+) -> CloudClient:
+    """A client for the settings' project, which is found through IAM where they name none.
+
+    `transport` replaces the network, for the embedded simulator. `max_requests` bounds the requests on the wire at
+    one time. Raises UsageError for a project that cannot be found and for proxy or certificate settings that cannot
+    be used, and CloudError. Close the client after use.
+    """
+    clock = clock or CloudClock()
+    known = settings.project.value if settings.project else ""
+    auth = auth_for(settings.credentials, settings.endpoints, settings.region.value, known, clock)
+    sender = Sender(
+        _http_client(settings.endpoints, transport, max_requests),
+        settings.endpoints,
+        auth,
+        clock=clock,
+        policy=policy,
+        max_requests=max_requests,
+        advice=settings.credentials.advice,
+        on_exchange=on_exchange,
+    )
+    try:
+        if known:
+            project_id = known
+        elif isinstance(auth, PasswordAuth):
+            # The token's scope names it: one request less.
+            await sender.sign_in()
+            project_id = auth.project_id
+        else:
+            project_id = await _find_project(sender, settings.region.value)
+    except BaseException:
+        await sender.aclose()
+        raise
+    return CloudClient(sender, project_id)
+
+
+async def _find_project(sender: Sender, region: str) -> str:
+    """The id of the project that is named like the region. Source: facts 1.18."""
+    answer = await sender.send(Call(LIST_PROJECTS, query={"name": region}))
+    projects = answer.fields().objects("projects")
+    # The filter is checked: another region's project would be the wrong place to build in.
+    ids = [project.id("id") for project in projects if project.text("name") == region]
+    if len(ids) == 1:
+        return ids[0]
+    if not ids:
+        raise UsageError(
+            f"IAM knows no project for region {region}",
+            hint="check the region, and that the account uses it; or give the id: IMGCTL_PROJECT_ID, or `project_id:`",
+        )
+    raise UsageError(
+        f"IAM knows {len(ids)} projects for region {region}: {', '.join(ids)}",
+        hint="choose one of them: IMGCTL_PROJECT_ID, or `project_id:` in the manifest",
+    )
+
+
+def _http_client(
+    endpoints: Endpoints, transport: httpx.AsyncBaseTransport | None, max_requests: int
+) -> httpx.AsyncClient:
+    # At its debug level this logger prints the headers of answers, a new token among them.
+    logging.getLogger("httpcore").setLevel(logging.INFO)
+    loopback = {
+        httpx.URL(url).host for url in (endpoints.workspaceapp, endpoints.ims, endpoints.iam) if is_loopback(url)
+    }
+    try:
+        return httpx.AsyncClient(
+            transport=transport,
+            # None: the direct way, whatever HTTPS_PROXY says. The rest of the environment is honoured by trust_env.
+            mounts={f"all://{f'[{host}]' if ':' in host else host}": None for host in loopback},
+            trust_env=True,
+            timeout=TIMEOUT,
+            limits=httpx.Limits(max_connections=max_requests, max_keepalive_connections=max_requests),
+            headers={"User-Agent": f"imgctl/{__version__}", "Accept": "application/json"},
+            # A gateway's cookies are of no use, and the next request must not depend on the last one.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+    except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+        raise UsageError(
+            f"the proxy or certificate settings cannot be used: {error}",
+            hint="check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
+        ) from error

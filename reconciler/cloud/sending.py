@@ -1,0 +1,312 @@
+"""The one place that sends: request slots, the brake, retries, and the driving of auth flows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from reconciler.cloud import failures, problems
+from reconciler.cloud.answers import Answer
+from reconciler.cloud.clock import CloudClock
+from reconciler.cloud.endpoints import Endpoints, Service
+from reconciler.cloud.operations import CREATE_TOKEN, Call, Operation, Repeat
+from reconciler.cloud.retry import RetryPolicy
+from reconciler.cloud.signing import canonical_query
+from reconciler.errors import AuthenticationFailed, CloudError, Refused, Throttled
+
+MAX_REQUESTS = 16
+LARGEST_BODY = 16 * 1024 * 1024
+# The gateway gives up after 30 s and says so with a 504, which must find us still listening (facts 6.7).
+TIMEOUT = httpx.Timeout(connect=10.0, read=60.0, write=30.0, pool=None)
+# For a whole exchange: a peer that sends a byte a minute keeps every other timeout quiet.
+LONGEST_EXCHANGE = 120.0
+# More than five authentication failures in a row lock an access key for five minutes (facts 6.2).
+MOST_DENIALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its answer, for a log.
+
+    `path` has the query, no header and no body; `status` 0: no answer, see `problem`.
+    """
+
+    operation: str
+    method: str
+    path: str
+    status: int
+    request_id: str
+    seconds: float
+    attempt: int
+    problem: str = ""
+
+
+class Sender:
+    """Sends calls. `advice` says what to check when the credentials are not accepted.
+
+    A slot is held from just before a request is sent until its answer is complete, and never while waiting for
+    anything else.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        endpoints: Endpoints,
+        auth: httpx.Auth,
+        *,
+        clock: CloudClock | None = None,
+        policy: RetryPolicy | None = None,
+        max_requests: int = MAX_REQUESTS,
+        advice: str = "",
+        on_exchange: Callable[[Exchange], None] | None = None,
+    ) -> None:
+        self.endpoints = endpoints
+        self.clock = clock or CloudClock()
+        # Requests that were sent, by operation; token requests and repetitions included.
+        self.sent: Counter[str] = Counter()
+        self._http = http
+        self._auth = auth
+        self._policy = policy or RetryPolicy()
+        self._slots = asyncio.Semaphore(max_requests)
+        self._advice = advice
+        self._on_exchange = on_exchange
+        # By the monotonic clock: nothing is sent before.
+        self._braked_until = 0.0
+        self._denials = 0
+        self._last_denial: AuthenticationFailed | None = None
+
+    async def send(self, call: Call, *, before_send: Callable[[], Awaitable[None]] | None = None) -> Answer:
+        """The answer to a call, with a good status. Raises CloudError.
+
+        `before_send` is awaited when everything is ready and the request would be sent next; what it raises prevents
+        that.
+        """
+
+        async def attempt(number: int) -> Answer:
+            return await self._attempt(call, number, before_send)
+
+        return await self._repeat(attempt, call.operation)
+
+    async def sign_in(self) -> None:
+        """Lets the auth flow obtain what it needs, a token above all, without sending anything else."""
+        request = self._http.build_request("GET", self.endpoints.iam)
+        async with aclosing(self._auth.async_auth_flow(request)) as flow:
+            await self._prepare(flow, request)
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def _repeat(self, send: Callable[[int], Awaitable[Answer]], operation: Operation) -> Answer:
+        attempt = 1
+        while True:
+            try:
+                return await send(attempt)
+            except CloudError as error:
+                # A failure to obtain a token has been through its own repetitions.
+                if error.operation != operation.name:
+                    raise
+                delay = self._policy.delay(attempt, error)
+                if isinstance(error, Throttled):
+                    # For everybody: the limit is the user's or the API's, not one request's.
+                    self._braked_until = max(self._braked_until, self.clock.monotonic() + delay)
+                if not self._policy.repeats(attempt, error, operation.repeat):
+                    raise
+                if not isinstance(error, Throttled):
+                    await self.clock.sleep(delay)
+            attempt += 1
+
+    async def _attempt(self, call: Call, number: int, before_send: Callable[[], Awaitable[None]] | None) -> Answer:
+        self._check_denials(call)
+        request = self._request(call)
+        async with aclosing(self._auth.async_auth_flow(request)) as flow:
+            await self._prepare(flow, request)
+            while True:
+                self._check_denials(call)
+                answer = await self._exchange(call.operation, call.title, request, number, before_send)
+                self._count_denial(answer)
+                try:
+                    asked = await flow.asend(_response(answer, request))
+                    if asked is not request:
+                        await self._obtain(flow, asked, request)
+                except StopAsyncIteration:
+                    break
+                if call.operation.repeat is Repeat.NEVER:
+                    # The token has been renewed for the next one.
+                    break
+        return self._judge(answer)
+
+    async def _prepare(self, flow: AsyncGenerator[httpx.Request, httpx.Response], request: httpx.Request) -> None:
+        """Goes through the flow until it yields the request itself."""
+        asked = await anext(flow)
+        if asked is not request:
+            await self._obtain(flow, asked, request)
+
+    async def _obtain(
+        self, flow: AsyncGenerator[httpx.Request, httpx.Response], asked: httpx.Request, request: httpx.Request
+    ) -> None:
+        """Sends what the flow asks for instead of the request: token requests."""
+        while asked is not request:
+            self._check_origin(asked, Service.IAM)
+            token_request = asked
+
+            async def attempt(number: int, token_request: httpx.Request = token_request) -> Answer:
+                answer = await self._exchange(CREATE_TOKEN, CREATE_TOKEN.name, token_request, number)
+                # A refused password is for the flow to remember; the rest may pass.
+                definite = 400 <= answer.status < 500 and answer.status != 429
+                return answer if definite else self._judge(answer)
+
+            answer = await self._repeat(attempt, CREATE_TOKEN)
+            if answer.status in CREATE_TOKEN.good:
+                self._denials = 0
+            asked = await flow.asend(_response(answer, asked))
+
+    def _request(self, call: Call) -> httpx.Request:
+        operation = call.operation
+        headers = {}
+        content = None
+        if operation.service is not Service.IAM:
+            # Also without a body, as the official SDK does (facts 3.3, V1).
+            headers["Content-Type"] = "application/json"
+            if call.project_id:
+                headers["X-Project-Id"] = call.project_id
+        if call.body is not None:
+            # Once: the bytes that are signed are the bytes that are sent.
+            content = json.dumps(call.body, ensure_ascii=False, separators=(",", ":")).encode()
+        # Not through params=, which writes a space as `+` and so breaks the signature.
+        query = canonical_query(call.query.items())
+        url = self.endpoints.url(operation.service) + call.path + (f"?{query}" if query else "")
+        request = self._http.build_request(operation.method, url, headers=headers, content=content)
+        self._check_origin(request, operation.service)
+        return request
+
+    def _check_origin(self, request: httpx.Request, service: Service) -> None:
+        """A key or a token must reach nobody else, whatever went into the URL."""
+        ours = httpx.URL(self.endpoints.url(service))
+        if (request.url.scheme, request.url.host, request.url.port) != (ours.scheme, ours.host, ours.port):
+            raise CloudError(f"a request for {ours.host} would have gone to {request.url.host}: not sent")
+
+    async def _exchange(
+        self,
+        operation: Operation,
+        title: str,
+        request: httpx.Request,
+        attempt: int,
+        before_send: Callable[[], Awaitable[None]] | None = None,
+    ) -> Answer:
+        """Sends a request once; the answer may have any status."""
+        async with self._slot():
+            if before_send is not None:
+                await before_send()
+            self.sent[operation.name] += 1
+            started = self.clock.monotonic()
+            answer: Answer | None = None
+            problem = "cancelled"
+            try:
+                answer = await self._talk(operation, title, request)
+            except CloudError as error:
+                problem = error.summary
+                raise
+            finally:
+                if self._on_exchange is not None:
+                    self._on_exchange(
+                        Exchange(
+                            operation.name,
+                            request.method,
+                            request.url.raw_path.decode("ascii"),
+                            answer.status if answer else 0,
+                            problems.clean(answer.request_id, 128) if answer else "",
+                            self.clock.monotonic() - started,
+                            attempt,
+                            "" if answer else problem,
+                        )
+                    )
+        return answer
+
+    async def _talk(self, operation: Operation, title: str, request: httpx.Request) -> Answer:
+        try:
+            async with asyncio.timeout(LONGEST_EXCHANGE):
+                response = await self._http.send(request, stream=True, auth=None, follow_redirects=False)
+                try:
+                    body = await _read(response)
+                finally:
+                    await response.aclose()
+        except failures.FOREIGN as error:
+            raise failures.translate(error, operation, title) from error
+        self.clock.learn(response.headers.get("Date", ""))
+        answer = Answer(operation, title, response.status_code, dict(response.headers), body)
+        if len(body) > LARGEST_BODY:
+            raise answer.unusable(f"the body is larger than {LARGEST_BODY // 1024**2} MiB")
+        return answer
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """A request slot while nothing is braked. Waiting for the brake happens outside of it."""
+        while True:
+            while (left := self._braked_until - self.clock.monotonic()) > 0:
+                await self.clock.sleep(left)
+            async with self._slots:
+                if self._braked_until <= self.clock.monotonic():
+                    yield
+                    return
+
+    def _judge(self, answer: Answer) -> Answer:
+        if answer.status in answer.operation.good:
+            return answer
+        if answer.status >= 400:
+            raise self._refusal(answer)
+        if answer.status >= 300:
+            raise answer.unusable("a redirect, which is not followed")
+        raise answer.unusable("the status is not documented")
+
+    def _refusal(self, answer: Answer) -> Refused:
+        return problems.refusal(answer, advice=self._advice, offset=self.clock.offset)
+
+    def _count_denial(self, answer: Answer) -> None:
+        if answer.status != 401:
+            self._denials = 0
+        elif not problems.wants_new_token(answer):
+            # An outdated token locks nobody out; wrong keys do.
+            self._denials += 1
+            refusal = self._refusal(answer)
+            self._last_denial = refusal if isinstance(refusal, AuthenticationFailed) else None
+
+    def _check_denials(self, call: Call) -> None:
+        """After some refusals in a row nothing is sent any more: a fleet of requests would lock the key."""
+        last = self._last_denial
+        if self._denials >= MOST_DENIALS and last is not None:
+            raise AuthenticationFailed(
+                f"{call.title}: not sent after {self._denials} refused ones; the last was {last.summary}",
+                operation=call.operation.name,
+                status=last.status,
+                code=last.code,
+                message=last.message,
+                request_id=last.request_id,
+                hint=last.hint,
+            )
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """The body, decoded; a little more than the largest allowed where it is larger."""
+    parts = bytearray()
+    async for part in response.aiter_bytes():
+        parts += part
+        if len(parts) > LARGEST_BODY:
+            break
+    return bytes(parts)
+
+
+def _response(answer: Answer, request: httpx.Request) -> httpx.Response:
+    """The answer as a flow expects it. Its body is decoded already, so the headers about its encoding are left out."""
+    headers = {
+        name: value
+        for name, value in answer.headers.items()
+        if name not in ("content-encoding", "content-length", "transfer-encoding")
+    }
+    return httpx.Response(answer.status, headers=headers, content=answer.body, request=request)

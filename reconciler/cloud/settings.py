@@ -1,0 +1,69 @@
+"""Region, project, endpoints and credentials, each with where it came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.cloud.credentials import Credentials, find_credentials
+from reconciler.cloud.endpoints import Endpoints
+from reconciler.errors import UsageError
+
+REGION_VARIABLES = ("IMGCTL_REGION", "HW_REGION_NAME")
+PROJECT_VARIABLES = ("IMGCTL_PROJECT_ID", "HW_PROJECT_ID", "HUAWEICLOUD_SDK_PROJECT_ID")
+_PROJECT_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value and where it was found, in words: `--region`, `imgctl.yaml:2`, a variable's name."""
+
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloudSettings:
+    """All that is needed to reach one project in one region.
+
+    `project` None: ask IAM, which knows it by the region's name.
+    """
+
+    region: Given
+    project: Given | None
+    endpoints: Endpoints
+    credentials: Credentials
+
+
+def resolve_settings(
+    environ: Mapping[str, str], *, region: Given | None = None, project_id: Given | None = None
+) -> CloudSettings:
+    """Settings from an environment; `region` and `project_id` come from a flag or the manifest and win.
+
+    IMGCTL_PROJECT_ID is also a pin: a workflow sets it so that no manifest can lead it to another project, hence a
+    `project_id` that differs is an error. Raises UsageError, as find_credentials and Endpoints.for_region do.
+    """
+    place = region or _first(environ, REGION_VARIABLES)
+    if place is None:
+        raise UsageError(
+            "no region given", hint=f"write `region:` in the manifest, or set {' or '.join(REGION_VARIABLES)}"
+        )
+    pin = _first(environ, PROJECT_VARIABLES[:1])
+    if project_id and pin and project_id.value != pin.value:
+        raise UsageError(
+            f"project {project_id.value} ({project_id.source}) is not the one that {pin.source} allows: {pin.value}",
+            hint=f"correct the project, or unset {pin.source}",
+        )
+    project = project_id or _first(environ, PROJECT_VARIABLES)
+    if project and not _PROJECT_ID.fullmatch(project.value):
+        raise UsageError(
+            f"{project.value!r} ({project.source}) is not a project id",
+            hint="a project id has 32 digits of 0-9 and a-f",
+        )
+    endpoints = Endpoints.for_region(place.value, environ)
+    return CloudSettings(place, project, endpoints, find_credentials(environ))
+
+
+def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> Given | None:
+    return next((Given(environ[name], name) for name in names if environ.get(name)), None)

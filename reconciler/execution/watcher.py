@@ -1,0 +1,98 @@
+"""Waits for all builds in flight together: one look serves all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reconciler.cloud.client import CloudClient
+from reconciler.cloud.jobs import look_up_jobs
+from reconciler.errors import AuthenticationFailed, CloudError, PermissionDenied
+from reconciler.execution.polling import Polling
+from reconciler.model.observed import ObservedJob
+from reconciler.model.progress import Progress, Remark
+
+_ENDED = frozenset({"SUCCESS", "FAILED"})
+
+
+class Watcher:
+    """Looks at jobs until each has ended; what it says of one goes to the future that `watch` gave.
+
+    A job's end is its own status, never its sub job's (facts sheet, 2.1). A look that fails is said and made again; one
+    that is not allowed ends the waiting with its error, since it would be refused for ever. `clock` gives seconds that
+    only grow.
+    """
+
+    def __init__(
+        self, cloud: CloudClient, polling: Polling, report: Callable[[Progress], None], clock: Callable[[], float]
+    ) -> None:
+        self._cloud = cloud
+        self._polling = polling
+        self._report = report
+        self._clock = clock
+        self._watched: dict[str, _Watched] = {}
+        self._changed = asyncio.Event()
+        self._remarked = ""
+
+    def watch(self, job_id: str) -> asyncio.Future[ObservedJob]:
+        """The end of a job, as a future. Looks begin often and grow rare, counted from now."""
+        ended: asyncio.Future[ObservedJob] = asyncio.get_running_loop().create_future()
+        self._watched[job_id] = _Watched(ended, self._clock())
+        self._changed.set()
+        return ended
+
+    def forget(self, job_id: str) -> None:
+        """Stop looking at a job."""
+        self._watched.pop(job_id, None)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self._changed.clear()
+            if not self._watched:
+                await self._changed.wait()
+            await self._pause()
+            await self._look()
+
+    async def _pause(self) -> None:
+        """Wait for the interval; a build that is new meanwhile makes it shorter."""
+        begun = self._clock()
+        while self._watched:
+            self._changed.clear()
+            now = self._clock()
+            remaining = begun + self._polling.interval(begun - one.since for one in self._watched.values()) - now
+            if remaining <= 0:
+                return
+            try:
+                async with asyncio.timeout(remaining):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    async def _look(self) -> None:
+        try:
+            jobs = await look_up_jobs(self._cloud, tuple(self._watched))
+        except (AuthenticationFailed, PermissionDenied) as error:
+            for one in self._watched.values():
+                if not one.ended.done():
+                    one.ended.set_exception(error)
+            self._watched.clear()
+            return
+        except CloudError as error:
+            if error.summary != self._remarked:
+                self._remarked = error.summary
+                self._report(Remark(f"looking at the builds failed, and will be tried again: {error.summary}"))
+            return
+        self._remarked = ""
+        for job_id, job in jobs.items():
+            if job.job_status_known and job.status in _ENDED and job_id in self._watched:
+                ended = self._watched.pop(job_id).ended
+                if not ended.done():
+                    ended.set_result(job)
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    ended: asyncio.Future[ObservedJob]
+    since: float

@@ -1,0 +1,125 @@
+"""The state in memory: one mutable document that events change, and nothing else does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import assert_never
+from uuid import uuid4
+
+from reconciler.errors import StateError
+from reconciler.model.record import Build, BuildStatus, Held, Record, Recorded
+from reconciler.state import events
+
+
+class Document:
+    """A writer's own copy of the state.
+
+    `apply` is all or nothing: an event that does not fit (another attempt, an unknown server) raises StateError and
+    changes nothing.
+    """
+
+    def __init__(self, recorded: Recorded) -> None:
+        self._lineage = recorded.lineage or str(uuid4())
+        self._serial = recorded.serial
+        self._bound_to = recorded.bound_to
+        self._limits = recorded.limits
+        self._servers = dict(recorded.servers)
+        self._retired = dict(recorded.retired)
+
+    def view(self) -> Recorded:
+        """The state as it is now; a live view, cheap at any size."""
+        return Recorded(
+            lineage=self._lineage,
+            serial=self._serial,
+            bound_to=self._bound_to,
+            servers=MappingProxyType(self._servers),
+            retired=MappingProxyType(self._retired),
+            limits=self._limits,
+            exists=True,
+        )
+
+    def apply(self, event: events.Event) -> None:
+        """Change the document by one event and count it."""
+        match event:
+            case events.Bound():
+                if self._bound_to not in (None, event.binding):
+                    raise StateError(f"the state is bound to {self._bound_to}, not to {event.binding}")
+                self._bound_to = event.binding
+            case events.GuardsNoted():
+                for server_id, protect in event.protect:
+                    self._put(replace(self._record(server_id), protect=protect))
+                self._limits = event.limits
+            case events.BuildIntended():
+                self._put(self._intended(event))
+                self._retired.pop(event.server_id, None)
+            case events.BuildSubmitted():
+                record, build = self._attempt(event.server_id, event.attempt_id)
+                running = replace(build, status=BuildStatus.RUNNING, job_id=event.job_id, error=None)
+                self._put(replace(record, attempt=running))
+            case events.BuildUncertain():
+                record, build = self._attempt(event.server_id, event.attempt_id)
+                self._put(replace(record, attempt=replace(build, status=BuildStatus.UNKNOWN, error=event.error)))
+            case events.BuildEnded():
+                self._put(self._ended(event))
+            case events.Renamed():
+                record = self._retired.get(event.server_id) or self._record(event.server_id)
+                self._put(replace(record, name=event.name, retired_at=None))
+                self._retired.pop(event.server_id, None)
+            case events.Retired():
+                record = self._record(event.server_id)
+                self._retired[event.server_id] = replace(record, retired_at=event.at)
+                del self._servers[event.server_id]
+            case events.DescriptionEdited():
+                record = self._record(event.server_id)
+                if record.held is None:
+                    raise StateError(f"server {event.server_id} holds no image whose description could be edited")
+                spec = replace(record.held.spec, description=event.description)
+                self._put(replace(record, held=replace(record.held, spec=spec)))
+            case _:
+                assert_never(event)
+        self._serial += 1
+
+    def _put(self, record: Record) -> None:
+        self._servers[record.server_id] = record
+
+    def _record(self, server_id: str) -> Record:
+        try:
+            return self._servers[server_id]
+        except KeyError:
+            raise StateError(f"the state has no server {server_id}") from None
+
+    def _attempt(self, server_id: str, attempt_id: str) -> tuple[Record, Build]:
+        record = self._record(server_id)
+        if record.attempt is None or record.attempt.attempt_id != attempt_id:
+            raise StateError(f"the latest attempt of server {server_id} is not {attempt_id}")
+        if not record.attempt.status.in_flight:
+            raise StateError(f"attempt {attempt_id} of server {server_id} has ended: {record.attempt.status}")
+        return record, record.attempt
+
+    def _intended(self, event: events.BuildIntended) -> Record:
+        record = self._servers.get(event.server_id) or self._retired.get(event.server_id)
+        if record is None:
+            record = Record(server_id=event.server_id, name=event.name)
+        latest = record.attempt
+        history = record.history
+        if latest is not None and latest.attempt_id != event.build.attempt_id:
+            if latest.status.in_flight:
+                raise StateError(f"server {event.server_id} has an attempt in flight: {latest.attempt_id}")
+            history = (*history, latest)
+        return replace(
+            record,
+            name=event.name,
+            attempt=event.build,
+            history=history,
+            protect=event.protect,
+            retired_at=None,
+        )
+
+    def _ended(self, event: events.BuildEnded) -> Record:
+        record, build = self._attempt(event.server_id, event.attempt_id)
+        ended = replace(build, status=event.status, finished_at=event.at, image_id=event.image_id, error=event.error)
+        held = record.held
+        if event.status is BuildStatus.SUCCEEDED:
+            held = Held(spec=build.spec, image_id=event.image_id, job_id=build.job_id, built_at=event.at)
+        return replace(record, attempt=ended, held=held)

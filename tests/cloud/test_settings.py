@@ -1,0 +1,247 @@
+"""Endpoints, credentials and settings from an environment."""
+
+import pytest
+
+from reconciler.cloud.credentials import (
+    KeyCredentials,
+    PasswordCredentials,
+    Secret,
+    TokenCredentials,
+    find_credentials,
+)
+from reconciler.cloud.endpoints import Endpoints, Service, is_loopback, nearest
+from reconciler.cloud.settings import Given, resolve_settings
+from reconciler.errors import UsageError
+from reconciler.model.regions import WORKSPACEAPP_REGIONS
+from tests.cloud.conftest import PROJECT
+
+KEYS = {"HW_ACCESS_KEY": "AK", "HW_SECRET_KEY": "SK"}
+
+
+@pytest.mark.parametrize(
+    ("region", "url"),
+    [
+        ("cn-north-4", "https://appstream.cn-north-4.myhuaweicloud.com"),
+        ("cn-southwest-2", "https://appstream.cn-southwest-2.myhuaweicloud.com"),
+        ("cn-east-5", "https://workspace.cn-east-5.myhuaweicloud.com"),
+        ("ap-southeast-1", "https://workspace.ap-southeast-1.myhuaweicloud.com"),
+        ("na-mexico-1", "https://workspace.na-mexico-1.myhuaweicloud.com"),
+    ],
+)
+def test_hosts_of_a_region(region: str, url: str) -> None:
+    endpoints = Endpoints.for_region(region, {})
+    assert endpoints.workspaceapp == url
+    assert endpoints.url(Service.IMS) == f"https://ims.{region}.myhuaweicloud.com"
+    assert endpoints.url(Service.IAM) == f"https://iam.{region}.myhuaweicloud.com"
+    assert endpoints.overridden == ()
+
+
+def test_every_region_has_endpoints() -> None:
+    assert len(WORKSPACEAPP_REGIONS) == 18
+    for region in WORKSPACEAPP_REGIONS:
+        Endpoints.for_region(region, {})
+
+
+def test_one_override_is_for_all_and_a_special_one_wins() -> None:
+    environ = {"IMGCTL_ENDPOINT": "http://127.0.0.1:8080/", "IMGCTL_ENDPOINT_IMS": "https://ims.example.com"}
+    assert Endpoints.for_region("cn-north-4", environ) == Endpoints(
+        "http://127.0.0.1:8080",
+        "https://ims.example.com",
+        "http://127.0.0.1:8080",
+        ("IMGCTL_ENDPOINT", "IMGCTL_ENDPOINT_IMS"),
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com",
+        "http://127.0.0.1.example.com",
+        "http://localhost.example.com",
+        "http://2130706433",
+        "http://0.0.0.0",
+        "http://10.0.0.1",
+        "http://[fe80::1]",
+        "https://user:hunter2@example.com",
+        "https://user@127.0.0.1",
+        "http://127.0.0.1@example.com",
+        "http://127.0.0.1#@example.com",
+        "https://example.com/v1",
+        "https://example.com?a=b",
+        "https://example.com/#x",
+        "https://exa mple.com",
+        "https://example.com\n",
+        "https://example.com\\@evil.com",
+        "https://example.com:99999",
+        "ftp://example.com",
+        "example.com",
+        "https://",
+    ],
+)
+def test_unusable_endpoints(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Endpoints.for_region("cn-north-4", {"IMGCTL_ENDPOINT": url})
+    assert "IMGCTL_ENDPOINT" in caught.value.summary
+    assert "hunter2" not in caught.value.summary + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:1", "http://127.0.0.1", "http://127.9.9.9:80", "http://[::1]:80", "http://169.254.169.254"],
+)
+def test_no_tls_to_this_machine_and_the_metadata_service(url: str) -> None:
+    assert Endpoints.for_region("cn-north-4", {"IMGCTL_ENDPOINT": url}).ims == url
+    assert is_loopback(url) == ("169" not in url)
+
+
+def test_unknown_region_names_the_nearest() -> None:
+    with pytest.raises(UsageError) as caught:
+        Endpoints.for_region("ap-southeast-9", {})
+    assert "did you mean ap-southeast-" in caught.value.hint
+    assert nearest("cn-nort-4") == "cn-north-4"
+    assert nearest("moon") == ""
+
+
+def test_region_outside_the_table_needs_an_endpoint() -> None:
+    assert Endpoints.for_region("eu-new-1", {"IMGCTL_ENDPOINT_WORKSPACEAPP": "https://w.example.com"}).ims == (
+        "https://ims.eu-new-1.myhuaweicloud.com"
+    )
+
+
+@pytest.mark.parametrize(
+    "region", ["", "cn", "CN-north-4", "cn-north-4.evil.com", "cn-north-4/", "cn-north-4\n", "-a-b"]
+)
+def test_what_is_no_region_never_becomes_a_host(region: str) -> None:
+    with pytest.raises(UsageError):
+        Endpoints.for_region(region, {"IMGCTL_ENDPOINT_WORKSPACEAPP": "https://w.example.com"})
+
+
+def test_order_of_sources_and_methods() -> None:
+    environ = {
+        "IMGCTL_AUTH_TOKEN": "t1",
+        "IMGCTL_ACCESS_KEY": "a1",
+        "IMGCTL_SECRET_KEY": "s1",
+        "HW_AUTH_TOKEN": "t2",
+        "HW_ACCESS_KEY": "a2",
+        "HW_SECRET_KEY": "s2",
+        "HW_USER_NAME": "u",
+        "HW_USER_PASSWORD": "p",
+        "HW_DOMAIN_NAME": "d",
+        "HUAWEICLOUD_SDK_AK": "a3",
+        "HUAWEICLOUD_SDK_SK": "s3",
+    }
+    sources = []
+    for spent in (
+        [],
+        ["IMGCTL_AUTH_TOKEN"],
+        ["IMGCTL_ACCESS_KEY", "IMGCTL_SECRET_KEY"],
+        ["HW_AUTH_TOKEN"],
+        ["HW_ACCESS_KEY", "HW_SECRET_KEY"],
+        ["HW_USER_NAME", "HW_USER_PASSWORD", "HW_DOMAIN_NAME"],
+    ):
+        for name in spent:
+            del environ[name]
+        sources.append(find_credentials(environ).source)
+    assert sources == [
+        "IMGCTL_AUTH_TOKEN",
+        "IMGCTL_ACCESS_KEY and IMGCTL_SECRET_KEY",
+        "HW_AUTH_TOKEN",
+        "HW_ACCESS_KEY and HW_SECRET_KEY",
+        "HW_USER_NAME, HW_USER_PASSWORD and HW_DOMAIN_NAME",
+        "HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK",
+    ]
+
+
+def test_sources_never_mix() -> None:
+    found = find_credentials({"IMGCTL_ACCESS_KEY": "a", "IMGCTL_SECRET_KEY": "s", "HW_SECURITY_TOKEN": "other"})
+    assert isinstance(found, KeyCredentials)
+    assert found.security_token is None
+    temporary = find_credentials({**KEYS, "HW_SECURITY_TOKEN": "sts"})
+    assert isinstance(temporary, KeyCredentials)
+    assert temporary.security_token is not None
+    assert temporary.security_token.reveal() == "sts"
+
+
+@pytest.mark.parametrize(
+    ("environ", "missing"),
+    [
+        ({"HW_ACCESS_KEY": "a"}, "HW_SECRET_KEY is not"),
+        ({"HW_SECRET_KEY": "s"}, "HW_ACCESS_KEY is not"),
+        ({"HW_SECURITY_TOKEN": "t"}, "HW_ACCESS_KEY is not"),
+        ({"IMGCTL_ACCESS_KEY": "a", **KEYS}, "IMGCTL_SECRET_KEY is not"),
+        ({"HUAWEICLOUD_SDK_AK": "a"}, "HUAWEICLOUD_SDK_SK is not"),
+        ({"HW_USER_NAME": "u", "HW_DOMAIN_NAME": "d"}, "HW_USER_PASSWORD is not"),
+        ({"HW_USER_PASSWORD": "p"}, "HW_USER_NAME and HW_USER_ID are not"),
+        ({"HW_USER_NAME": "u", "HW_USER_PASSWORD": "p"}, "HW_DOMAIN_NAME and HW_DOMAIN_ID are not"),
+    ],
+)
+def test_half_a_source_is_an_error(environ: dict[str, str], missing: str) -> None:
+    with pytest.raises(UsageError, match=missing):
+        find_credentials(environ)
+
+
+def test_nothing_found_lists_what_can_be_set() -> None:
+    # A domain alone is no credential; an empty variable is none either.
+    with pytest.raises(UsageError) as caught:
+        find_credentials({"HW_DOMAIN_NAME": "d", "HW_ACCESS_KEY": ""})
+    for name in ("HW_ACCESS_KEY", "HUAWEICLOUD_SDK_AK", "HW_AUTH_TOKEN", "HW_USER_PASSWORD", "IMGCTL_"):
+        assert name in caught.value.hint
+
+
+def test_user_id_needs_no_domain() -> None:
+    found = find_credentials({"HW_USER_ID": "uid", "HW_USER_PASSWORD": "p"})
+    assert isinstance(found, PasswordCredentials)
+    assert found.user_id == "uid"
+
+
+@pytest.mark.parametrize("value", ["SK\n", " SK", "S K", "SK\r\nX-Evil: 1", "schlüssel"])
+def test_secrets_that_no_header_can_carry(value: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        find_credentials({**KEYS, "HW_SECRET_KEY": value})
+    assert "HW_SECRET_KEY" in caught.value.summary
+    assert value.strip() not in caught.value.summary
+
+
+def test_no_secret_shows() -> None:
+    shown = [
+        f"{found!r} {found} {found.advice}"
+        for found in (
+            TokenCredentials(Secret("hunter2"), "x"),
+            KeyCredentials("ak", Secret("hunter2"), "x", Secret("hunter2")),
+            PasswordCredentials(Secret("hunter2"), "x", "user"),
+        )
+    ]
+    assert "hunter2" not in " ".join([*shown, f"{Secret('hunter2')} {Secret('hunter2')!r}"])
+
+
+def test_settings_from_the_environment() -> None:
+    environ = {**KEYS, "HW_REGION_NAME": "cn-north-4", "HUAWEICLOUD_SDK_PROJECT_ID": PROJECT}
+    settings = resolve_settings(environ)
+    assert settings.region == Given("cn-north-4", "HW_REGION_NAME")
+    assert settings.project == Given(PROJECT, "HUAWEICLOUD_SDK_PROJECT_ID")
+    assert settings.credentials.source == "HW_ACCESS_KEY and HW_SECRET_KEY"
+    assert "SK" not in repr(settings).replace("HUAWEICLOUD_SDK", "").replace("HW_SECRET_KEY", "")
+
+
+def test_what_is_given_wins() -> None:
+    environ = {**KEYS, "IMGCTL_REGION": "cn-east-3", "HW_REGION_NAME": "cn-north-4", "HW_PROJECT_ID": PROJECT}
+    assert resolve_settings(environ).region.value == "cn-east-3"
+    given = Given("la-south-2", "imgctl.yaml:2")
+    other = Given("b" * 32, "imgctl.yaml:3")
+    settings = resolve_settings(environ, region=given, project_id=other)
+    assert (settings.region, settings.project) == (given, other)
+
+
+def test_project_is_pinned_by_the_environment() -> None:
+    environ = {**KEYS, "IMGCTL_REGION": "cn-east-3", "IMGCTL_PROJECT_ID": PROJECT}
+    with pytest.raises(UsageError, match="IMGCTL_PROJECT_ID allows"):
+        resolve_settings(environ, project_id=Given("b" * 32, "imgctl.yaml:3"))
+    assert resolve_settings(environ, project_id=Given(PROJECT, "imgctl.yaml:3")).project is not None
+
+
+@pytest.mark.parametrize(
+    "environ", [KEYS, {**KEYS, "HW_REGION_NAME": "cn-north-4", "HW_PROJECT_ID": "../x"}], ids=["region", "project"]
+)
+def test_unusable_settings(environ: dict[str, str]) -> None:
+    with pytest.raises(UsageError):
+        resolve_settings(environ)
