@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from reconciler.cloud.operations import Operation, is_id
 from reconciler.errors import BadAnswer
+
+_UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +30,8 @@ class Answer:
     @property
     def request_id(self) -> str:
         """What the cloud's support asks for, empty where the answer has none."""
-        return next((self.headers[name] for name in ("x-request-id", "x-iam-trace-id") if name in self.headers), "")[
-            :128
-        ]
+        names = ("x-request-id", "x-iam-trace-id")
+        return printable(next((self.headers[name] for name in names if name in self.headers), ""))
 
     def unusable(self, why: str) -> BadAnswer:
         """The error for an answer that cannot be used."""
@@ -141,6 +143,11 @@ class Fields:
 
     def _where(self, name: str) -> str:
         return f"{self._path}.{name}" if self._path else name
+
+
+def printable(text: str) -> str:
+    """The beginning of a text, as far as it can be printed anywhere."""
+    return _UNPRINTABLE.split(text, maxsplit=1)[0][:128]
 
 
 def parse_time(value: object) -> datetime | None:

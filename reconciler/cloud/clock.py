@@ -9,6 +9,9 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 
+_RESOLUTION = timedelta(seconds=2)
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -39,8 +42,11 @@ class CloudClock:
     def learn(self, date: str) -> None:
         """Takes an answer's `Date` header; one that is missing or not a date changes nothing."""
         told = parse_http_date(date)
-        if told is not None:
-            self.offset = told - self._wall()
+        if told is None:
+            return
+        offset = told - self._wall()
+        # The header counts whole seconds and took its time to get here: less than that is no difference.
+        self.offset = offset if abs(offset) > _RESOLUTION else timedelta(0)
 
 
 def parse_http_date(text: str) -> datetime | None:

@@ -8,7 +8,7 @@ import unicodedata
 from datetime import timedelta
 from http import HTTPStatus
 
-from reconciler.cloud.answers import Answer
+from reconciler.cloud.answers import Answer, printable
 from reconciler.cloud.clock import parse_http_date
 from reconciler.cloud.endpoints import OVERRIDE_ALL, Service
 from reconciler.errors import (
@@ -55,10 +55,7 @@ def code_and_message(answer: Answer) -> tuple[str, str]:
 
     Without JSON the message is the text or the status' name.
     """
-    try:
-        body = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        body = None
+    body = _json(answer)
     if isinstance(body, dict):
         nested = [value for value in body.values() if isinstance(value, dict)]
         for level in (body, *nested):
@@ -70,6 +67,20 @@ def code_and_message(answer: Answer) -> tuple[str, str]:
     if body is None and text and not text.startswith("<"):
         return "", clean(text)
     return "", _status_name(answer.status)
+
+
+def _json(answer: Answer) -> object:
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _request_id(answer: Answer) -> str:
+    """From the header, or from the body, where the gateway may repeat it (facts 6.1)."""
+    body = _json(answer)
+    told = body.get("request_id") if isinstance(body, dict) else None
+    return answer.request_id or (printable(told) if isinstance(told, str) else "")
 
 
 def _as_text(value: object) -> str:
@@ -105,16 +116,16 @@ def refusal(answer: Answer, *, advice: str = "", offset: timedelta = timedelta(0
     `advice` says what to check when the credentials are not accepted; `offset` is the cloud's clock minus ours.
     """
     code, message = code_and_message(answer)
-    shown_id = clean(answer.request_id, 128)
+    request_id = _request_id(answer)
     summary = f"{answer.title}: {answer.status} {f'{code} {message}'.strip()}"
-    if shown_id:
-        summary += f" (request id {shown_id})"
+    if request_id:
+        summary += f" (request id {request_id})"
     details = {
         "operation": answer.operation.name,
         "status": answer.status,
         "code": code,
         "message": message,
-        "request_id": shown_id,
+        "request_id": request_id,
         "hint": _hint(answer, code, advice, offset),
     }
     if answer.status == 429:

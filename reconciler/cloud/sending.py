@@ -14,6 +14,7 @@ import httpx
 from reconciler.cloud import failures, problems
 from reconciler.cloud.answers import Answer
 from reconciler.cloud.clock import CloudClock
+from reconciler.cloud.denials import Denials
 from reconciler.cloud.endpoints import Endpoints, Service
 from reconciler.cloud.operations import CREATE_TOKEN, Call, Operation, Repeat
 from reconciler.cloud.retry import RetryPolicy
@@ -26,8 +27,13 @@ LARGEST_BODY = 16 * 1024 * 1024
 TIMEOUT = httpx.Timeout(connect=10.0, read=60.0, write=30.0, pool=None)
 # For a whole exchange: a peer that sends a byte a minute keeps every other timeout quiet.
 LONGEST_EXCHANGE = 120.0
-# More than five authentication failures in a row lock an access key for five minutes (facts 6.2).
-MOST_DENIALS = 3
+# A signature is good for 15 minutes and a token is renewed 10 before its end: a request that queued behind the brake
+# for longer than this is prepared again.
+FRESH = 300.0
+
+
+class _Outdated(Exception):  # noqa: N818
+    """The request was not sent: its signature has waited for too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +84,7 @@ class Sender:
         self._on_exchange = on_exchange
         # By the monotonic clock: nothing is sent before.
         self._braked_until = 0.0
-        self._denials = 0
-        self._last_denial: AuthenticationFailed | None = None
+        self._denials = Denials()
 
     async def send(self, call: Call, *, before_send: Callable[[], Awaitable[None]] | None = None) -> Answer:
         """The answer to a call, with a good status. Raises CloudError.
@@ -89,7 +94,11 @@ class Sender:
         """
 
         async def attempt(number: int) -> Answer:
-            return await self._attempt(call, number, before_send)
+            while True:
+                try:
+                    return await self._attempt(call, number, before_send)
+                except _Outdated:
+                    continue
 
         return await self._repeat(attempt, call.operation)
 
@@ -123,14 +132,13 @@ class Sender:
             attempt += 1
 
     async def _attempt(self, call: Call, number: int, before_send: Callable[[], Awaitable[None]] | None) -> Answer:
-        self._check_denials(call)
         request = self._request(call)
         async with aclosing(self._auth.async_auth_flow(request)) as flow:
             await self._prepare(flow, request)
             while True:
-                self._check_denials(call)
                 answer = await self._exchange(call.operation, call.title, request, number, before_send)
-                self._count_denial(answer)
+                refusal = self._refusal(answer) if answer.status == 401 else None
+                self._denials.count(answer, refusal if isinstance(refusal, AuthenticationFailed) else None)
                 try:
                     asked = await flow.asend(_response(answer, request))
                     if asked is not request:
@@ -164,7 +172,7 @@ class Sender:
 
             answer = await self._repeat(attempt, CREATE_TOKEN)
             if answer.status in CREATE_TOKEN.good:
-                self._denials = 0
+                self._denials.forget()
             asked = await flow.asend(_response(answer, asked))
 
     def _request(self, call: Call) -> httpx.Request:
@@ -201,7 +209,12 @@ class Sender:
         before_send: Callable[[], Awaitable[None]] | None = None,
     ) -> Answer:
         """Sends a request once; the answer may have any status."""
+        prepared = self.clock.monotonic()
         async with self._slot():
+            if operation is not CREATE_TOKEN:
+                if self.clock.monotonic() - prepared > FRESH:
+                    raise _Outdated
+                self._denials.check(operation, title)
             if before_send is not None:
                 await before_send()
             self.sent[operation.name] += 1
@@ -221,7 +234,7 @@ class Sender:
                             request.method,
                             request.url.raw_path.decode("ascii"),
                             answer.status if answer else 0,
-                            problems.clean(answer.request_id, 128) if answer else "",
+                            answer.request_id if answer else "",
                             self.clock.monotonic() - started,
                             attempt,
                             "" if answer else problem,
@@ -267,29 +280,6 @@ class Sender:
 
     def _refusal(self, answer: Answer) -> Refused:
         return problems.refusal(answer, advice=self._advice, offset=self.clock.offset)
-
-    def _count_denial(self, answer: Answer) -> None:
-        if answer.status != 401:
-            self._denials = 0
-        elif not problems.wants_new_token(answer):
-            # An outdated token locks nobody out; wrong keys do.
-            self._denials += 1
-            refusal = self._refusal(answer)
-            self._last_denial = refusal if isinstance(refusal, AuthenticationFailed) else None
-
-    def _check_denials(self, call: Call) -> None:
-        """After some refusals in a row nothing is sent any more: a fleet of requests would lock the key."""
-        last = self._last_denial
-        if self._denials >= MOST_DENIALS and last is not None:
-            raise AuthenticationFailed(
-                f"{call.title}: not sent after {self._denials} refused ones; the last was {last.summary}",
-                operation=call.operation.name,
-                status=last.status,
-                code=last.code,
-                message=last.message,
-                request_id=last.request_id,
-                hint=last.hint,
-            )
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -7,6 +7,7 @@ server; a request whose outcome is unknown is not sent again before it is certai
 from __future__ import annotations
 
 import random
+from datetime import datetime
 from uuid import uuid4
 
 from reconciler.errors import AuthenticationFailed, CloudError, OutcomeUnknown, RequestNotSent, Throttled
@@ -229,21 +230,30 @@ class BuildTask:
     async def _record_end(self, build: Build, job: ObservedJob) -> None:
         if job.status != "SUCCESS":
             problem = BuildError(job.error_code, job.error_message or f"the job ended as {job.status}")
-            await self._end(build.attempt_id, BuildStatus.FAILED, error=problem)
+            await self._end(build.attempt_id, BuildStatus.FAILED, at=job.ended_at, error=problem)
             self._run.report(BuildFailed(self._name, self._server_id, build.job_id, problem))
             raise _Ended(ResultKind.FAILED, f"{problem.code} {problem.message}".strip())
         if not job.image_id:
             # Recorded as in flight still: taking it for a failure would build it a second time.
             raise _Ended(ResultKind.UNCLEAR, f"job {build.job_id} succeeded without saying which image it made")
-        await self._end(build.attempt_id, BuildStatus.SUCCEEDED, image_id=job.image_id)
-        seconds = (self._run.now() - build.requested_at).total_seconds()
+        ended_at = job.ended_at or self._run.now()
+        await self._end(build.attempt_id, BuildStatus.SUCCEEDED, at=ended_at, image_id=job.image_id)
+        seconds = max(0.0, (ended_at - build.requested_at).total_seconds())
         self._run.report(BuildSucceeded(self._name, self._server_id, build.job_id, job.image_id, seconds))
 
     async def _end(
-        self, attempt_id: str, status: BuildStatus, *, image_id: str = "", error: BuildError | None = None
+        self,
+        attempt_id: str,
+        status: BuildStatus,
+        *,
+        at: datetime | None = None,
+        image_id: str = "",
+        error: BuildError | None = None,
     ) -> None:
-        now = self._run.now()
-        await self._run.record(events.BuildEnded(self._server_id, attempt_id, status, now, image_id, error))
+        """Record the end of an attempt, `at` the time that the cloud gives, or now."""
+        await self._run.record(
+            events.BuildEnded(self._server_id, attempt_id, status, at or self._run.now(), image_id, error)
+        )
 
 
 def _build_error(error: CloudError) -> BuildError:

@@ -96,12 +96,14 @@ def _read(path: Path, problems: Problems) -> bytes | None:
     # without a writer would keep us waiting forever.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NOCTTY", 0)
     descriptor = os.open(os.path.realpath(path), flags)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             problems.without_place(f"{path} is not a regular file", "A manifest is a plain file, or a folder of them.")
             return None
-        raw = file.read(MAX_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            raw = file.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(raw) > MAX_BYTES:
         problems.without_place(f"{path} has more than 10 MiB", "Split it: one file per ring or team, in one folder.")
         return None

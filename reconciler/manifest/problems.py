@@ -26,6 +26,7 @@ class Problems:
     def __init__(self) -> None:
         self.incomplete = False
         self.notes: list[Diagnostic] = []
+        self._spoiled: set[tuple[str, int, int]] = set()
         self._found: dict[tuple[str, int, int, str], Diagnostic] = {}
 
     def __len__(self) -> int:
@@ -33,10 +34,13 @@ class Problems:
 
     def at(self, node: Node, summary: str, hint: str = "", *, name: str | None = None) -> None:
         """A problem with the place of a key or value. `name` is the image server it is about."""
+        if (node.source.file, node.line, node.column) in self._spoiled:
+            return
         self._add(_diagnostic(node.source, origin_of(node), summary, hint, name))
 
     def at_position(self, source: Source, line: int, column: int, summary: str, hint: str = "") -> None:
-        """A problem with a place of the text itself, both numbers from 1."""
+        """A problem with the text itself; what else its place is then taken for is not the user's doing."""
+        self._spoiled.add((source.file, line, column))
         self._add(_diagnostic(source, Origin(source.file, line, column), summary, hint, None))
 
     def without_place(self, summary: str, hint: str = "") -> None:
@@ -94,7 +98,7 @@ def shown_name(text: str) -> str:
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The name that was probably meant, None where nothing is near."""
     # Names are short; a pasted page has no near name, and comparing it takes long.
-    near = get_close_matches(word, list(known), n=1) if len(word) <= 200 else []
+    near = get_close_matches(word, list(known), n=1, cutoff=0.7) if len(word) <= 200 else []
     return near[0] if near else None
 
 

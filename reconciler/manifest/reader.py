@@ -59,6 +59,8 @@ def read_nodes(source: Source, text: str, problems: Problems) -> Node | None:
         line = min(line, len(source.lines))
         said = error.problem or error.context or "it cannot be understood"
         hint = next((hint for words, hint in _HINTS if words in said), "Check the line and the one above it.")
+        if "${" in source.lines[line - 1]:
+            hint += ' Between { and } text with ${...} belongs in quotes: {name: "${server.name}"}.'
         problems.at_position(source, line, column, f"this is not valid YAML: {said}", hint)
     except yaml.YAMLError as error:
         problems.at_position(source, 1, 1, f"this is not valid YAML: {' '.join(str(error).split())}")

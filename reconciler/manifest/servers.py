@@ -152,14 +152,7 @@ class ServerReader:
         except TemplateError as error:
             self._problems.at(node, error.summary, error.hint)
             return None
-        # An entry costs something even where it is short.
-        self._size_left -= len(text or "") + 100
-        if self._size_left < 0:
-            self._problems.at(
-                node,
-                "the servers come to too much text",
-                f"Together at most {_SIZE_LIMIT} characters, variables filled in.",
-            )
+        if not self._has_room(len(text or ""), node):
             return None
         complaint = check(text) if text is not None else None
         if complaint is None:
@@ -167,6 +160,15 @@ class ServerReader:
         summary = complaint.summary if text == template else f"{shown_name(scope.server_name)}: {complaint.summary}"
         self._problems.at(node, summary, complaint.hint, name=scope.server_name)
         return None
+
+    def _has_room(self, size: int, node: Node) -> bool:
+        had_room = self._size_left >= 0
+        # An entry costs something even where its text is short.
+        self._size_left -= size + 100
+        if had_room and self._size_left < 0:
+            limit = f"All servers together may have {_SIZE_LIMIT} characters, defaults and variables filled in."
+            self._problems.at(node, "the servers come to too much text", limit)
+        return self._size_left >= 0
 
 
 def check_templates(defaults: Node | None, problems: Problems) -> None:

@@ -18,6 +18,9 @@ _EXPECTED = {
     "object": "a map",
 }
 
+# These say which character is wrong; the same words come up once variables are filled in, and count once.
+_RULES = {"image.name": rules.image_name, "image.description": rules.description, "labels": rules.label}
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -49,15 +52,13 @@ def report(document: MapNode, violation: Violation, problems: Problems) -> None:
             _unknown_fields(node, violation, server, problems)
         case "required":
             for name in violation.argument:
-                if value_of(node, name) is None:
+                if value_of(node, name) is None and not _misspelt(node, name, violation):
                     _missing(key or document, name, field, server, violation, problems)
         case "type":
-            _wrong_type(node, field or str(server or ""), violation.argument, hint, server, problems)
+            _wrong_type(node, field or server or "", violation, server, problems)
         case "const":
-            version = node.raw if isinstance(node, Scalar) else "that"
-            problems.at(
-                node, f"version {shown(version)} is not known", "This imgctl reads version 1: write `version: 1`."
-            )
+            version = _described(node) if isinstance(node, Scalar) else "a map or list"
+            problems.at(node, f"version {version} is not known", "This imgctl reads version 1: write `version: 1`.")
         case "enum":
             if isinstance(node, Scalar) and isinstance(node.data, str):
                 _unknown_choice(node, field, violation.argument, problems)
@@ -106,6 +107,12 @@ def _unknown_fields(node: Node, violation: Violation, server: str | None, proble
             problems.at(key, f"there is no field {shown(name)} here", hint, name=server)
 
 
+def _misspelt(node: Node, name: str, violation: Violation) -> bool:
+    """True where an unknown field is near: that one is reported, and is one problem, not two."""
+    unknown = set(node.entries) - set(violation.schema.get("properties", {})) if isinstance(node, MapNode) else set()
+    return any(nearest(field, [name]) for field in sorted(unknown)[:100])
+
+
 def _missing(place: Node, name: str, field: str, server: str | None, violation: Violation, problems: Problems) -> None:
     about = violation.schema.get("properties", {}).get(name, {}).get("description", "")
     who = (server or "") + ("." if server and field else "") + field or "the file"
@@ -113,7 +120,8 @@ def _missing(place: Node, name: str, field: str, server: str | None, violation: 
     problems.at(place, f"{who} has no {name}", hint, name=server)
 
 
-def _wrong_type(node: Node, field: str, expected: str, hint: str, server: str | None, problems: Problems) -> None:
+def _wrong_type(node: Node, field: str, violation: Violation, server: str | None, problems: Problems) -> None:
+    expected, hint = violation.argument, str(violation.schema.get("description", ""))
     if expected == "string" and isinstance(node, Scalar):
         summary, hint = wrong_scalar(node)
         problems.at(node, f"{field}: {summary}", hint, name=server)
@@ -121,7 +129,8 @@ def _wrong_type(node: Node, field: str, expected: str, hint: str, server: str | 
     found = "a map" if isinstance(node, MapNode) else "a list" if isinstance(node, ListNode) else _described(node)
     field = f"{field}: " if field else ""
     if expected == "object" and isinstance(node, Scalar) and node.kind is Kind.NULL:
-        hint = f"Write {{}} for an empty map. {hint}"
+        needed = violation.schema.get("required")
+        hint = f"It needs {', '.join(needed)}." if needed else f"Write {{}} for an empty map. {hint}"
     problems.at(node, f"{field}{_EXPECTED[expected]} is expected, not {found}", hint, name=server)
 
 
@@ -141,8 +150,8 @@ def _unknown_choice(node: Scalar, field: str, choices: list[str], problems: Prob
 
 def _wrong_text(node: Node, field: str, hint: str, server: str | None, problems: Problems) -> None:
     text = node.raw if isinstance(node, Scalar) else ""
-    checks = {"image.name": rules.image_name, "image.description": rules.description}
-    check = checks.get(field.removeprefix("defaults."))
+    field_of_server = field.removeprefix("defaults.")
+    check = _RULES.get(field_of_server) or _RULES.get(field_of_server.partition(".")[0])
     complaint = check(text) if check and "${" not in text else None
     summary, hint = complaint or (f"{field} {shown(text)} is not allowed", hint)
     problems.at(node, summary, hint, name=server)

@@ -130,6 +130,7 @@ def recreate_image(call: Call) -> Answer:
         job = world.build(request, fate, call.now)
     except Busy as busy:
         raise _conflict(str(busy)) from None
+    world.touch()
     return Answer(200, {"job_id": job.id})
 
 

@@ -23,9 +23,9 @@ _COMPARE: dict[str, Callable[[datetime, datetime], bool]] = {
     "eq": operator.eq,
     "neq": operator.ne,
 }
-_SORT_KEYS: dict[str, Callable[[Image], str | int]] = {
-    "created_at": lambda image: second_time(image.created_at),
-    "updated_at": lambda image: second_time(image.updated_at),
+_SORT_KEYS: dict[str, Callable[[Image], str | float]] = {
+    "created_at": lambda image: image.created_at.timestamp(),
+    "updated_at": lambda image: image.updated_at.timestamp(),
     "name": lambda image: image.name,
     "status": lambda image: image.status,
     "id": lambda image: image.id,
@@ -145,7 +145,7 @@ def list_images(call: Call) -> Answer:
     # Everything belongs to the default enterprise project, which is also the default of the parameter.
     if call.query.get("enterprise_project_id", "") not in _DEFAULT_PROJECT:
         images = []
-    # By id first, so that images of the same second have one order and a marker always finds its place.
+    # By id first, so that images of the same moment have one order and a marker always finds its place.
     images.sort(key=lambda image: image.id)
     images.sort(key=_SORT_KEYS[sort_key], reverse=sort_dir == "desc")
     marker = call.query.get("marker", "")

@@ -13,16 +13,13 @@ from pathlib import Path
 from typing import Self
 
 from reconciler.simulator import catalogue, worldfile
+from reconciler.simulator.builds import new_job
 from reconciler.simulator.errors import SimulatorError
 from reconciler.simulator.records import BuildRequest, Fate, Image, Job, Key, Late, Ledger, Server, Token
 from reconciler.simulator.stores import ImageStore, JobStore
 
+REGION, PROJECT_ID = "ap-southeast-1", "a4da8115c9d8464ead3a38309130523f"
 BUILDABLE = ("ACTIVE", "BUILT")
-
-# Error codes of failed jobs: the one for the quota is IMS's own (facts sheet 6.4); no source names one for a build that
-# breaks, so it carries the image manager's "internal error".
-QUOTA_CODE, QUOTA_MESSAGE = "IMG.0015", "The private image quota is used up."
-FAILED_CODE, FAILED_MESSAGE = "WKS.00211401", "The image could not be created: the instance did not shut down in time."
 
 # IMS's default for private images per region (its constraints page); a large fleet gets room for ten images each.
 DEFAULT_QUOTA = 50
@@ -79,6 +76,7 @@ class World:
         self.ledger = Ledger()
         self.version = 0
         self._saved = -1
+        self._stamp: object = None
         self._lagging: dict[str, Job] = {}
         self._due: list[tuple[datetime, int, Late | Job]] = []
         self._due_serial = 0
@@ -92,14 +90,14 @@ class World:
         seed: int = 0,
         clock: Callable[[], datetime] = _utc_now,
         path: Path | None = None,
-        region: str = "ap-southeast-1",
-        project_id: str = "a4da8115c9d8464ead3a38309130523f",
+        region: str = REGION,
+        project_id: str = PROJECT_ID,
         quota: int | None = None,
     ) -> Self:
         """A new world with so many image servers, a build of `build_time` seconds, and no private image.
 
         `quota`: private images allowed, 50 or ten for each server where None. With a `path` it is written there at
-        once. Raises SimulatorError for a number that makes no sense, or where the file cannot be written.
+        once, over what was there. Raises SimulatorError for a number that makes no sense, or where the file cannot be written.
         """
         if servers < 0 or not 0 <= build_time < 1e9:
             raise SimulatorError("a world has no fewer than 0 servers, and its builds take 0 seconds or more")
@@ -114,6 +112,7 @@ class World:
             path=path,
         )
         world._restore(catalogue.image_servers(seed, 0, servers), (), catalogue.public_images(), ())
+        world._stamp = None if path is None else worldfile.stamp(path)
         world.save()
         return world
 
@@ -123,6 +122,7 @@ class World:
 
         Raises SimulatorError where there is none, or where it is damaged.
         """
+        stamp = worldfile.stamp(path)
         content = worldfile.read(path)
         world = cls(
             seed=content.seed,
@@ -139,20 +139,37 @@ class World:
         world.keys |= {key.access: key for key in content.keys}
         world._restore(content.servers, content.jobs, content.images, content.late)
         world._saved = world.version
+        world._stamp = stamp
         return world
 
     @classmethod
     def open(
-        cls, path: Path, servers: int, build_time: float, *, seed: int = 0, clock: Callable[[], datetime] = _utc_now
+        cls,
+        path: Path,
+        servers: int,
+        build_time: float,
+        *,
+        seed: int = 0,
+        clock: Callable[[], datetime] = _utc_now,
+        region: str = REGION,
+        project_id: str = PROJECT_ID,
     ) -> Self:
         """The world at `path`, a new one where there is none yet.
 
         A world that has fewer servers than asked for gets the missing ones, and `build_time` holds for the builds that
-        begin from now on; nothing that exists goes away. Raises SimulatorError as `load` and `create` do.
+        begin from now on; nothing that exists goes away. Raises SimulatorError as `load` and `create` do, and where the
+        world is another region's or another project's.
         """
         if not path.exists():
-            return cls.create(servers, build_time, seed=seed, clock=clock, path=path)
+            return cls.create(
+                servers, build_time, seed=seed, clock=clock, path=path, region=region, project_id=project_id
+            )
         world = cls.load(path, clock=clock)
+        if (world.region, world.project_id) != (region, project_id):
+            raise SimulatorError(
+                f"the simulator's world {path} is region {world.region}, project {world.project_id}, "
+                f"and not region {region}, project {project_id}"
+            )
         missing = [each for each in catalogue.image_servers(world.seed, 0, servers) if each.id not in world.servers]
         world.servers |= {server.id: server for server in missing}
         world.quota = max(world.quota, 10 * servers)
@@ -174,9 +191,15 @@ class World:
         return self.path is not None and self._saved < self.version
 
     def save(self) -> None:
-        """Write the world where it is kept, unless that is done already. Raises SimulatorError where it cannot be."""
+        """Write the world where it is kept, unless that is done already.
+
+        Raises SimulatorError where it cannot be written, or where another process has changed it since: two worlds at
+        one place would lose each other's builds.
+        """
         if self.path is None or not self.unsaved:
             return
+        if worldfile.stamp(self.path) not in (None, self._stamp):
+            raise SimulatorError(f"the simulator's world {self.path} was changed by another process meanwhile")
         version = self.version
         worldfile.write(
             self.path,
@@ -196,7 +219,7 @@ class World:
                 ledger=self.ledger,
             ),
         )
-        self._saved = version
+        self._saved, self._stamp = version, worldfile.stamp(self.path)
 
     def _restore(
         self, servers: Iterable[Server], jobs: Iterable[Job], images: Iterable[Image], late: Iterable[Late]
@@ -283,43 +306,19 @@ class World:
         accepted = server.status in BUILDABLE or (fate.accept_busy and server.status == "BUILDING")
         if not accepted:
             raise Busy(server.status)
-        runs_at = at + timedelta(seconds=fate.waiting)
-        visible_at = at + timedelta(seconds=fate.lag)
-        ends_at: datetime | None = runs_at + timedelta(seconds=self.build_time)
-        abnormal_at = None
-        outcome, code, message = "SUCCESS", "", ""
-        # Builds that run will need room too. A full quota ends a build soon after its begin, as in IMS, where the room
-        # is checked when the image is registered.
-        if self.images.private + self.jobs.running >= self.quota:
-            outcome, code, message = "FAILED", QUOTA_CODE, QUOTA_MESSAGE
-            ends_at = runs_at + timedelta(seconds=self.build_time / 10)
-        elif fate.failed:
-            outcome, code, message = "FAILED", FAILED_CODE, FAILED_MESSAGE
-        elif fate.stuck:
-            ends_at = None
-        elif fate.abnormal is not None:
-            abnormal_at = runs_at + timedelta(seconds=self.build_time / 2)
-            ends_at = ends_at + timedelta(seconds=fate.abnormal) if ends_at and fate.abnormal else None
-        job = Job(
-            id=self.number(),
-            sub_job_id=self.number(),
-            server_id=server.id,
-            name=request.name,
-            description=request.description,
-            execute_sysprep=request.execute_sysprep,
-            began_at=at,
-            runs_at=runs_at,
-            visible_at=visible_at,
-            # What nothing shows cannot have ended either.
-            ends_at=max(ends_at, visible_at) if ends_at else None,
-            abnormal_at=abnormal_at,
-            outcome=outcome,
-            error_code=code,
-            error_message=message,
-            image_id=catalogue.uuid_of(self.seed, "image", self.serial) if outcome == "SUCCESS" else "",
-            status_before=server.status,
-            blank_name=fate.blank_name,
+        full = self.images.private + self.jobs.running >= self.quota
+        job = new_job(
+            self.number(),
+            self.number(),
+            request,
+            fate,
+            at=at,
+            build_time=self.build_time,
+            full=full,
+            before=server.status,
         )
+        if job.outcome == "SUCCESS":
+            job.image_id = catalogue.uuid_of(self.seed, "image", self.serial)
         server.status = "BUILDING"
         server.jobs += 1
         if not fate.lag:
@@ -329,7 +328,6 @@ class World:
         self.ledger.builds.append(
             {"server_id": server.id, "name": job.name, "job_id": job.id, "at": at.isoformat().replace("+00:00", "Z")}
         )
-        self.touch()
         return job
 
     def build_late(self, request: BuildRequest, fate: Fate, at: datetime) -> None:

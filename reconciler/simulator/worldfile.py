@@ -42,6 +42,15 @@ class _Damaged(Exception):  # noqa: N818
     """A value that cannot be; the text says where."""
 
 
+def stamp(path: Path) -> object:
+    """What tells one version of a file from another; None where there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def write(path: Path, content: Content) -> None:
     """Replace the file at once, 0600. Raises SimulatorError where it cannot be written."""
     document = {"format": FORMAT, "version": VERSION, **vars(content)}
@@ -97,7 +106,7 @@ def _hints(kind: type) -> dict[str, typing.Any]:
     return typing.get_type_hints(kind)
 
 
-def _record(kind: type, value: object, where: str) -> typing.Any:  # noqa: ANN401 - whatever `kind` makes
+def _record(kind: type, value: object, where: str) -> typing.Any:
     if not isinstance(value, dict):
         raise _Damaged(f"{where} is no object")
     hints = _hints(kind)
@@ -108,7 +117,7 @@ def _record(kind: type, value: object, where: str) -> typing.Any:  # noqa: ANN40
     return kind(**{name: _value(hints[name], value[name], f"{where}.{name}") for name in names})
 
 
-def _value(hint: typing.Any, value: object, where: str) -> object:  # noqa: ANN401
+def _value(hint: typing.Any, value: object, where: str) -> object:
     if isinstance(hint, types.UnionType):
         if value is None:
             return None

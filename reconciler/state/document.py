@@ -20,6 +20,7 @@ class Document:
     """
 
     def __init__(self, recorded: Recorded) -> None:
+        self._exists = recorded.exists
         self._lineage = recorded.lineage or str(uuid4())
         self._serial = recorded.serial
         self._bound_to = recorded.bound_to
@@ -36,7 +37,7 @@ class Document:
             servers=MappingProxyType(self._servers),
             retired=MappingProxyType(self._retired),
             limits=self._limits,
-            exists=True,
+            exists=self._exists,
         )
 
     def apply(self, event: events.Event) -> None:
@@ -79,6 +80,7 @@ class Document:
             case _:
                 assert_never(event)
         self._serial += 1
+        self._exists = True
 
     def _put(self, record: Record) -> None:
         self._servers[record.server_id] = record

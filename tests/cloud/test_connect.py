@@ -213,7 +213,11 @@ async def test_nobody_listens() -> None:
 
 
 async def test_no_tls_where_tls_is_due() -> None:
-    async with peer(once(b"HTTP/1.1 200 OK\r\n\r\n")) as url, client_of(url.replace("http", "https")) as client:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with peer(serve) as url, client_of(url.replace("http", "https")) as client:
         with pytest.raises(RequestNotSent) as caught:
             await client.recreate_image("s1", SPEC, before_send=nothing)
         assert "SSL_CERT_FILE" in caught.value.hint

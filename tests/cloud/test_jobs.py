@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Jobs:
-    """Jobs by id: the job's status and its sub job's. `refuses_list` is the status that the sub jobs' list answers with."""
+    """Jobs by id: the job's status and its sub job's. `refuses_list`: the status of the sub jobs' list."""
 
     def __init__(self, statuses: dict[str, tuple[str, str]], *, others: int = 0, refuses_list: int = 0) -> None:
         self.statuses = statuses

@@ -95,6 +95,11 @@ def test_refusal_says_what_where_and_which_request() -> None:
     assert (error.code, error.message, error.request_id) == ("WKS.00081102", "forbidden", "req-1")
 
 
+def test_the_gateway_may_name_the_request_in_the_body() -> None:
+    assert problems.refusal(answer(404, {"error_code": "APIGW.0101", "request_id": "b\x1b[m"})).request_id == "b"
+    assert problems.refusal(answer(404, {"error_code": "APIGW.0101", "request_id": 5})).request_id == ""
+
+
 def test_iam_names_the_request_otherwise() -> None:
     assert problems.refusal(answer(500, b"", {"x-iam-trace-id": "t"})).request_id == "t"
 

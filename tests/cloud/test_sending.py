@@ -3,11 +3,13 @@
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
 from reconciler.cloud import operations, sending
+from reconciler.cloud.endpoints import Service
 from reconciler.cloud.operations import Call
 from reconciler.errors import (
     AuthenticationFailed,
@@ -142,6 +144,22 @@ async def test_a_throttled_build_brakes_too_but_is_not_repeated() -> None:
     assert cloud.time.slept[0] >= 9
 
 
+async def test_a_request_that_queued_for_long_is_signed_again() -> None:
+    cloud = Cloud(script(ok(NO_SERVERS)))
+    cloud.sender._braked_until = 1200.0
+    await cloud.sender.send(LIST)
+    (request,) = cloud.requests
+    assert request.headers["X-Sdk-Date"] == "20261025T122000Z"
+    assert cloud.exchanges[0].attempt == 1
+
+
+async def test_a_token_request_that_queued_for_long_is_made_again() -> None:
+    cloud = Cloud(script(token_answer(), ok(NO_SERVERS)), credentials=PASSWORD)
+    cloud.sender._braked_until = 1200.0
+    await cloud.sender.send(LIST)
+    assert len(cloud.requests) == 2
+
+
 async def test_requests_on_the_wire_are_bounded() -> None:
     now, most = 0, 0
 
@@ -233,11 +251,12 @@ async def test_before_send_waits_for_a_brake_that_came_while_it_queued() -> None
         times.append(cloud.time.passed)
 
     cloud = Cloud(handler, max_requests=1)
-    first = asyncio.create_task(cloud.sender.send(LIST))
+    first = asyncio.create_task(cloud.client.recreate_image("s1", SPEC, before_send=nothing))
     await entered.wait()
-    await cloud.client.recreate_image("s1", SPEC, before_send=before_send)
-    await first
-    assert times
+    await cloud.client.recreate_image("s2", SPEC, before_send=before_send)
+    with pytest.raises(Throttled):
+        await first
+    assert len(times) == 1
     assert times[0] >= 9
 
 
@@ -275,7 +294,7 @@ async def test_what_is_no_id_reaches_no_path(bad_id: str) -> None:
 async def test_a_request_for_another_host_is_not_sent() -> None:
     cloud = Cloud(script())
     cloud.sender._http = httpx.AsyncClient(transport=httpx.MockTransport(cloud._answer))
-    moved = operations.Operation("X", operations.Service.IMS, "GET", "@evil.example.com/")
+    moved = operations.Operation("X", Service.IMS, "GET", "@evil.example.com/")
     with pytest.raises(CloudError, match="would have gone to"):
         await cloud.sender.send(Call(moved))
     assert cloud.requests == []
@@ -284,10 +303,11 @@ async def test_a_request_for_another_host_is_not_sent() -> None:
 async def test_the_query_is_encoded_as_it_is_signed() -> None:
     cloud = Cloud(script(ok({"images": []})))
     await cloud.client.list_images(name="Office 镜像+1~a&b=c")
-    assert cloud.paths == [
+    (path,) = cloud.paths
+    assert path == (
         "/v2/cloudimages?__imagetype=private&enterprise_project_id=all_granted_eps&limit=500"
         "&name=Office%20%E9%95%9C%E5%83%8F%2B1~a%26b%3Dc"
-    ]
+    )
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 304, 300])
@@ -302,7 +322,7 @@ async def test_a_huge_body_is_not_read_to_its_end() -> None:
     read = 0
 
     class Endless(httpx.AsyncByteStream):
-        async def __aiter__(self):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
             nonlocal read
             while True:
                 read += 1
@@ -338,9 +358,11 @@ async def test_no_request_after_some_refused_ones_in_a_row() -> None:
     """Six in a row would lock the key."""
     cloud = Cloud(lambda _: refused(401, "APIGW.0301", "Incorrect IAM authentication information"))
     for _ in range(10):
-        with pytest.raises(AuthenticationFailed) as caught:
+        with pytest.raises(AuthenticationFailed):
             await cloud.client.list_servers()
     assert len(cloud.requests) == 3
+    with pytest.raises(AuthenticationFailed) as caught:
+        await cloud.client.list_servers()
     assert "not sent after 3 refused ones" in caught.value.summary
     assert "HW_ACCESS_KEY" in caught.value.hint
     with pytest.raises(AuthenticationFailed):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
 
-from reconciler.simulator import World, create_app
+from reconciler.simulator import Faults, World, create_app
 
 OFFICE = "25b1dd14-0c84-4558-aa57-03a6c54b8e75"
 CAD = "697612196993040384"
@@ -33,7 +34,7 @@ class Cloud:
 
     office, cad = OFFICE, CAD
 
-    def __init__(self, world: World, clock: Clock, faults: Iterable[str] = ()) -> None:
+    def __init__(self, world: World, clock: Clock, faults: Faults | Iterable[str] = ()) -> None:
         self.world = world
         self.clock = clock
         self.app = create_app(world, faults)
@@ -97,22 +98,22 @@ class Cloud:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["job_id"])
 
-    def job(self, job_id: str) -> dict[str, object]:
+    def job(self, job_id: str) -> dict[str, Any]:
         answer = self.get(f"image-server-jobs/{job_id}")
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    def server(self, server_id: str = OFFICE) -> dict[str, object]:
+    def server(self, server_id: str = OFFICE) -> dict[str, Any]:
         return dict(self.get(f"image-servers/{server_id}").json())
 
-    def sub_jobs(self, query: str = "") -> list[dict[str, object]]:
+    def sub_jobs(self, query: str = "") -> list[dict[str, Any]]:
         return list(self.get(f"image-server-sub-jobs?job_type=CREATE_SERVER_IMAGE{query}").json()["items"])
 
     def faults(self, *texts: str) -> None:
         answer = self.send("POST", "/_simulator/faults", json={"faults": list(texts)})
         assert answer.status_code == 200, answer.text
 
-    def ledger(self) -> dict[str, object]:
+    def ledger(self) -> dict[str, Any]:
         return dict(self.get("/_simulator/ledger").json())
 
 

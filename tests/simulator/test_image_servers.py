@@ -29,7 +29,7 @@ def test_an_item_has_the_documented_fields_and_traps(cloud: Cloud) -> None:
         "id", "name", "description", "image_ref", "server_group_id", "app_group_id", "server_id", "instance_id",
         "image_id", "status", "authorize_accounts", "enterprise_project_id", "create_time", "update_time",
     }  # fmt: skip
-    assert set(server["image_ref"]) == {"id", "image_type", "product_id", "spce_code"}  # type: ignore[call-overload]
+    assert set(server["image_ref"]) == {"id", "image_type", "product_id", "spce_code"}
     assert str(server["server_id"]).startswith("wksapp-")
     assert server["server_id"] != server["id"] != server["instance_id"]
     assert (server["image_id"], server["app_group_id"]) == ("", "")
@@ -85,7 +85,7 @@ def test_a_busy_server_is_a_conflict(cloud: Cloud) -> None:
         assert cloud.server(cloud.cad)["status"] == status
         assert cloud.recreate(cloud.cad).status_code == 409
     ledger = cloud.ledger()
-    assert (ledger["received"], len(ledger["builds"])) == (7, 1)  # type: ignore[arg-type]
+    assert (ledger["received"], len(ledger["builds"])) == (7, 1)
 
 
 def test_an_unknown_server_is_not_found(cloud: Cloud) -> None:
@@ -157,6 +157,6 @@ def test_a_full_quota_lets_the_job_fail_soon(make_cloud: Callable[..., Cloud]) -
     cloud.clock.advance(10)
     assert (cloud.job(good)["status"], cloud.job(bad)["status"]) == ("RUNNING", "FAILED")
     (sub_job,) = cloud.sub_jobs("&status=FAILED")
-    assert sub_job["job_execute_info"]["error_code"] == "IMG.0015"  # type: ignore[index]
+    assert sub_job["job_execute_info"]["error_code"] == "IMG.0015"
     assert sub_job["job_resource_info"] == {"resource_id": "", "resource_name": "cad-1"}
     assert (cloud.server(cloud.cad)["status"], cloud.server(cloud.cad)["image_id"]) == ("BUILT", "")

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from tests.simulator.conftest import Cloud
 
 
-def built(cloud: Cloud, name: str = "office-1", **body: object) -> str:
+def built(cloud: Cloud, name: str = "office-1") -> str:
     """An image that was built; the clock moves on by the length of a build."""
-    cloud.build(name=name, **body)
+    cloud.build(name=name)
     cloud.clock.advance(cloud.world.build_time)
     return str(cloud.server()["image_id"])
 

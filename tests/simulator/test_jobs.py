@@ -17,14 +17,14 @@ def test_a_job_and_its_sub_job_over_their_life(cloud: Cloud) -> None:
     job_id = cloud.build(name="镜像 1")
     job = cloud.job(job_id)
     assert (job["id"], job["status"], job["sub_jobs_total"], job["end_time"]) == (job_id, "RUNNING", 1, "")
-    (sub_job,) = job["sub_jobs"]  # type: ignore[misc]
+    (sub_job,) = job["sub_jobs"]
     assert sub_job["job_resource_info"] == {"resource_id": "", "resource_name": "镜像 1"}
     assert sub_job["job_execute_info"] == {"error_code": "", "error_message": ""}
     assert (sub_job["job_id"], sub_job["project_id"]) == (job_id, cloud.world.project_id)
     assert len(sub_job["id"]) == 18
     cloud.clock.advance(100)
     job = cloud.job(job_id)
-    (sub_job,) = job["sub_jobs"]  # type: ignore[misc]
+    (sub_job,) = job["sub_jobs"]
     assert (job["status"], sub_job["status"]) == ("SUCCESS", "SUCCESS")
     assert sub_job["job_resource_info"]["resource_id"] == cloud.server()["image_id"]
     assert cloud.sub_jobs() == [sub_job]
@@ -103,7 +103,7 @@ def test_sub_jobs_are_deleted_once_they_ended(cloud: Cloud) -> None:
     assert cloud.sub_jobs() == cloud.sub_jobs("&status=SUCCESS") == []
     assert cloud.get(f"image-server-jobs/{job_id}").status_code == 404
     assert cloud.get(f"/v2/images/{cloud.server()['image_id']}").status_code == 200
-    assert len(cloud.ledger()["builds"]) == 1  # type: ignore[arg-type]
+    assert len(cloud.ledger()["builds"]) == 1
 
 
 @pytest.mark.parametrize("items", [[], ["1"] * 2, [str(each) for each in range(21)], [1], "1", None])

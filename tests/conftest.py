@@ -1,0 +1,81 @@
+"""What many tests use: imgctl as a user calls it, and a simulated cloud over TCP."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.cli.app import run
+from reconciler.simulator import World, serving
+from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManifest
+
+_FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS)(_|$)|.*_proxy$", re.IGNORECASE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, and an environment that says nothing about any cloud."""
+    for name in list(os.environ):
+        if _FOREIGN.match(name):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture
+def imgctl(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Imgctl:
+    """imgctl in this process, as its console script runs it."""
+
+    def call(*arguments: str, env: Mapping[str, str] | None = None) -> Ran:
+        with monkeypatch.context() as patch:
+            for name, value in (env or {}).items():
+                patch.setenv(name, value)
+            code = run(arguments)
+        said = capfd.readouterr()
+        return Ran(code, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def start_cloud() -> Iterator[StartCloud]:
+    """Starts simulators that end with the test."""
+    with ExitStack() as stack:
+
+        def start(*faults: str, servers: int = 3, build_time: float = 0.1, quota: int | None = None) -> Cloud:
+            world = World.create(servers, build_time, quota=quota)
+            return Cloud(stack.enter_context(serving(world, faults=faults)), world)
+
+        yield start
+
+
+@pytest.fixture
+def write_manifest(folder: Path) -> WriteManifest:
+    """Writes `imgctl.yaml`: so many servers of the world, or entries by name; for the real provider."""
+
+    def write(servers: Mapping[str, str | dict[str, Any]] | None = None, **top: Any) -> Path:
+        entries = servers if servers is not None else dict(zip(("office", "cad", "web"), SERVER_IDS, strict=True))
+        manifest = {
+            "version": 1,
+            "vars": {"release": "1"},
+            "defaults": {"image": {"name": "${server.name}-${var.release}"}},
+            "image_servers": {
+                name: {"server_id": entry} if isinstance(entry, str) else entry for name, entry in entries.items()
+            },
+            **top,
+        }
+        path = folder / "imgctl.yaml"
+        path.write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
+        return path
+
+    return write

@@ -1,0 +1,70 @@
+"""Types and figures that tests share: what a call of imgctl gave, a simulated cloud over TCP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.request import urlopen
+
+from reconciler.simulator import World
+
+# The first three servers of every simulated world.
+SERVER_IDS = ("25b1dd14-0c84-4558-aa57-03a6c54b8e75", "697612196993040384", "627989489700044800")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one call of imgctl gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Imgctl(Protocol):
+    def __call__(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ran: ...
+
+
+@dataclass
+class Cloud:
+    """A simulator over TCP."""
+
+    url: str
+    world: World
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.env = {
+            "HW_REGION_NAME": self.world.region,
+            "HW_PROJECT_ID": self.world.project_id,
+            "HW_ACCESS_KEY": self.world.access_key,
+            "HW_SECRET_KEY": self.world.secret_key,
+            "IMGCTL_ENDPOINT": self.url,
+        }
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """What reached the cloud, as it tells itself."""
+        with urlopen(f"{self.url}/_simulator/ledger", timeout=10) as answer:
+            ledger: dict[str, Any] = json.load(answer)
+        return ledger
+
+    @property
+    def built(self) -> list[str]:
+        """The server of every accepted build, sorted."""
+        return sorted(build["server_id"] for build in self.ledger["builds"])
+
+
+class StartCloud(Protocol):
+    def __call__(self, *faults: str, servers: int = 3, build_time: float = 0.1, quota: int | None = None) -> Cloud: ...
+
+
+class WriteManifest(Protocol):
+    def __call__(self, servers: Mapping[str, str | dict[str, Any]] | None = None, **top: Any) -> Path: ...
