@@ -97,10 +97,7 @@ def embedded_simulator(inputs: Inputs) -> tuple[CloudSettings, httpx.AsyncBaseTr
     servers, build_time = manifest.simulator.servers, manifest.simulator.build_time
     binding = inputs.binding
     try:
-        if path.exists():
-            world = World.open(path, servers, build_time)
-        else:
-            world = World.create(servers, build_time, path=path, region=binding.region, project_id=binding.project_id)
+        world = World.open(path, servers, build_time, region=binding.region, project_id=binding.project_id)
     except SimulatorError as error:
         raise StateError(f"the simulator's world cannot be used: {error}") from error
     settings = CloudSettings(

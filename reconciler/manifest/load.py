@@ -118,7 +118,7 @@ def _servers(
     outside = {override.name: override.value for override in overrides}
     root_defaults = Layer().under(value_of(root.document, "defaults")) if root else Layer()
     root_variables = _variables(root)
-    servers = {}
+    servers: dict[str, DeclaredServer] = {}
     for file in files:
         own = file is not root
         defaults = root_defaults.under(value_of(file.document, "defaults")) if own else root_defaults
@@ -126,6 +126,8 @@ def _servers(
         variables |= {name: value for name, value in outside.items() if name in variables}
         declared = value_of(file.document, "image_servers")
         for key, body in declared.entries.values() if isinstance(declared, MapNode) else ():
+            if problems.full:
+                return servers
             server = reader.read(key, body, defaults, variables)
             if server is not None:
                 servers[server.name] = server

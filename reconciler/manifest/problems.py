@@ -12,6 +12,8 @@ from reconciler.model.diagnostics import Diagnostic, Origin, Severity
 
 # Problems in one report; one wrong default can hit thousands of servers, and nobody reads further than this.
 REPORT_LIMIT = 100
+# Beyond this many, looking for more only takes long.
+_ENOUGH = 2000
 # A longer line (JSON on one line) is no help as an excerpt.
 _EXCERPT_LIMIT = 500
 
@@ -31,6 +33,11 @@ class Problems:
 
     def __len__(self) -> int:
         return len(self._found)
+
+    @property
+    def full(self) -> bool:
+        """True where there are more problems than anybody wants: the search may stop."""
+        return len(self._found) >= _ENOUGH
 
     def at(self, node: Node, summary: str, hint: str = "", *, name: str | None = None) -> None:
         """A problem with the place of a key or value. `name` is the image server it is about."""
@@ -58,10 +65,13 @@ class Problems:
         report = sorted(self._found.values(), key=self._order)
         count = len(report)
         files = len({problem.origin.file for problem in report if problem.origin})
-        summary = f"the manifest has {_count(count, 'problem')}" + (f" in {files} files" if files > 1 else "")
+        summary = f"the manifest has {'at least ' if self.full else ''}{_count(count, 'problem')}" + (
+            f" in {files} files" if files > 1 else ""
+        )
         if count > REPORT_LIMIT:
             report = report[:REPORT_LIMIT]
-            more = f"{count - REPORT_LIMIT} more problems are not shown"
+            at_least = "at least " if self.full else ""
+            more = f"{at_least}{count - REPORT_LIMIT} more problems are not shown"
             report.append(Diagnostic(Severity.ERROR, more, "Mend these first; many often have one cause."))
         if count == 1 and report[0].origin is None:
             raise ManifestError(report[0].summary, report, hint=report[0].hint)

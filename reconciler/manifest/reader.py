@@ -16,6 +16,8 @@ from reconciler.manifest.problems import Problems, shown, shown_name
 
 # A manifest has six levels. This bounds our own recursion.
 MAX_DEPTH = 50
+# Keys and values in one file. 10,000 servers have about 200,000; a file of 10 MiB could have five million.
+MAX_NODES = 1_000_000
 # Values that aliases may stand for in one file, all together. Without a bound ten lines can stand for 10^10 values.
 MAX_ALIASED = 100_000
 
@@ -76,6 +78,7 @@ class _Composer:
         # Anchors whose node is not complete yet; an alias to one would contain itself.
         self._open: set[str] = set()
         self._aliased = 0
+        self._nodes = 0
 
     def document(self) -> Node:
         self._next()  # the start of the stream
@@ -94,6 +97,11 @@ class _Composer:
         return node
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._fail(
+                event, f"the file has more than {MAX_NODES} keys and values", "Split it: one file per ring or team."
+            )
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         # The parser yields nothing else where a node begins.
@@ -129,6 +137,8 @@ class _Composer:
     def _map(self, node: MapNode, depth: int) -> MapNode:
         entries = node.entries
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            if self._problems.full:
+                raise _UnusableFileError
             key = self._node(event, depth + 1)
             value = self._node(self._next(), depth + 1)
             if not isinstance(key, Scalar):

@@ -21,7 +21,7 @@ NAME_LIMIT = 128
 DESCRIPTION_LIMIT = 1024
 TEXT_LIMIT = 1024
 
-_NAME_CHARACTER = re.compile(r"[ .\-\w\u4e00-\u9fa5]", re.ASCII)
+_NOT_IN_NAMES = re.compile(r"[^ .\-\w\u4e00-\u9fa5]", re.ASCII)
 _NAME_HINT = (
     "1 to 128 characters: A-Z, a-z, 0-9, - . _ and Chinese characters (U+4E00 to U+9FA5); spaces, but not at an end."
 )
@@ -44,9 +44,9 @@ def image_name(text: str) -> Complaint | None:
         return None
     if not text:
         return Complaint("the image name is empty", _NAME_HINT)
-    offending = next((at for at, char in enumerate(text) if not _NAME_CHARACTER.match(char)), None)
-    if offending is not None:
-        why = f"has {character(text[offending])} as character {offending + 1}"
+    offending = _NOT_IN_NAMES.search(text)
+    if offending:
+        why = f"has {character(offending[0])} as character {offending.start() + 1}"
     elif len(text) > NAME_LIMIT:
         why = f"has {len(text)} characters, {len(text) - NAME_LIMIT} too many"
     else:

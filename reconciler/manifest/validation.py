@@ -20,6 +20,8 @@ def validate(document: MapNode, problems: Problems) -> None:
     from jsonschema.validators import Draft202012Validator
 
     for error in Draft202012Validator(manifest_schema()).iter_errors(data):
+        if problems.full:
+            return
         names = "propertyNames" in error.absolute_schema_path
         violation = Violation(
             keyword=error.validator,

@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.manifest import rules
 from reconciler.manifest.nodes import Kind, ListNode, MapNode, Node, Scalar, quoted, value_of
-from reconciler.manifest.problems import REPORT_LIMIT, Problems, did_you_mean, nearest, shown, shown_name
+from reconciler.manifest.problems import Problems, did_you_mean, nearest, shown, shown_name
 
 _EXPECTED = {
     "string": "text",
@@ -101,8 +101,9 @@ def _unknown_fields(node: Node, violation: Violation, server: str | None, proble
         return
     for name, (key, _) in node.entries.items():
         if name not in known:
-            # Beyond what is ever shown, looking for names would only take long.
-            near = nearest(name, known) if len(problems) < 10 * REPORT_LIMIT else None
+            if problems.full:
+                return
+            near = nearest(name, known)
             hint = (f"Did you mean {near}? " if near else "") + f"Allowed here: {', '.join(known)}."
             problems.at(key, f"there is no field {shown(name)} here", hint, name=server)
 

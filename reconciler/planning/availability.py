@@ -1,11 +1,12 @@
-"""What keeps a build from starting now, though nothing forbids it: a busy or missing server, a failing spec."""
+"""What keeps a change from starting now, though nothing forbids it: a busy server, a failing spec, a taken name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from reconciler.model.observed import BUILDABLE, Observation, ObservedServer
-from reconciler.model.plan import Change
+from reconciler.model.plan import Action, Change
 from reconciler.model.record import BuildStatus, Record
 from reconciler.model.spec import ImageSpec
 
@@ -13,12 +14,15 @@ from reconciler.model.spec import ImageSpec
 FAILURES_BEFORE_BLOCK = 3
 
 
-def why_unavailable(change: Change, record: Record | None, observed: Observation | None, *, forced: bool) -> str:
+def why_unavailable(change: Change, past: Record | None, observed: Observation | None, *, forced: bool) -> str:
     """Why the build that `change` asks for cannot start now; empty where it can, as far as is known.
 
-    `forced` is `--replace`, the person's word that a build of a failing spec is to be tried once more.
+    `past` is all that was recorded of the server, forgotten or not. `forced` is `--replace`, the person's word that a
+    build of a failing spec is to be tried once more.
     """
-    failures = 0 if forced else _failures_in_a_row(record, change.after)
+    if not change.action.builds:
+        return ""
+    failures = 0 if forced else _failures_in_a_row(past, change.after)
     if failures >= FAILURES_BEFORE_BLOCK:
         return f"{failures} builds of this declaration have failed: change it, or --replace {change.name}"
     if observed is None:
@@ -40,10 +44,45 @@ def why_not_buildable(server: ObservedServer) -> str:
     return f"the server is {server.status or 'in no known state'}: it must be ACTIVE or BUILT"
 
 
-def _failures_in_a_row(record: Record | None, spec: ImageSpec | None) -> int:
+def with_free_names(changes: Iterable[Change], servers: Mapping[str, Record]) -> tuple[Change, ...]:
+    """The changes, those unavailable that would give a server a name which another one's record keeps.
+
+    A name is free where its record moves or is forgotten in the same plan, so a swap goes through as a whole. Where
+    one of two was selected away, or has a build in flight, the other waits: no two records ever have one name.
+    """
+    changes = tuple(changes)
+    while True:
+        leaving = {
+            change.server_id
+            for change in changes
+            if change.action in (Action.MOVE, Action.FORGET) and not change.unavailable
+        }
+        kept = {record.name: record for record in servers.values() if record.server_id not in leaving}
+        taken = {
+            change.server_id: f"the name {change.name} is still that of server {record.server_id}"
+            + (", whose build is in flight" if record.in_flight else ": let both change in one apply")
+            for change in changes
+            if not change.unavailable
+            and _takes_name(change, servers)
+            and (record := kept.get(change.name)) is not None
+            and record.server_id != change.server_id
+        }
+        if not taken:
+            return changes
+        changes = tuple(
+            replace(change, unavailable=taken[change.server_id]) if change.server_id in taken else change
+            for change in changes
+        )
+
+
+def _takes_name(change: Change, servers: Mapping[str, Record]) -> bool:
+    return change.action is Action.MOVE or (change.action is Action.BUILD and change.server_id not in servers)
+
+
+def _failures_in_a_row(past: Record | None, spec: ImageSpec | None) -> int:
     """How many of the latest builds have failed with this spec; requests that were refused count for nothing."""
     failures = 0
-    for build in reversed(record.builds if record is not None else ()):
+    for build in reversed(past.builds if past is not None else ()):
         if build.status is BuildStatus.REFUSED:
             continue
         if build.status is not BuildStatus.FAILED or build.spec != spec:
@@ -58,5 +97,6 @@ def _missing(server_id: str, servers: Iterable[ObservedServer]) -> str:
         kinds = {"APS server id": server.aps_server_id, "ECS id": server.instance_id, "name": server.name}
         for kind, value in kinds.items():
             if value == server_id:
-                return f"{server_id} is the {kind} of image server {server.name or server.id}: use its id: {server.id}"
+                owner = "an image server" if kind == "name" or not server.name else server.name
+                return f"server_id is the {kind} of {owner}: use its id: {server.id}"
     return f"no image server of this project has the id {server_id}"

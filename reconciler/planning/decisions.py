@@ -1,48 +1,44 @@
-"""What one server needs: each function makes one kind of change, without asking whether it may start."""
+"""What one server needs: its one change, without asking whether it may start."""
 
 from __future__ import annotations
 
-from reconciler.model.observed import ObservedJob
 from reconciler.model.plan import Action, Change, FieldDiff
-from reconciler.model.record import Build, BuildStatus, Record
+from reconciler.model.record import Build, BuildStatus, Held, Record
 from reconciler.model.spec import DeclaredServer, ImageSpec
 from reconciler.planning.differ import diff_specs
+from reconciler.planning.subjects import Subject
 
 _DESCRIPTION = "image.description"
 
 
-def declared_change(
-    declared: DeclaredServer,
-    record: Record | None,
-    retired: Record | None,
-    job: ObservedJob | None,
-    *,
-    forced: bool,
-) -> Change | None:
-    """The change that brings a declared server to its declaration; None where it is there already.
-
-    `retired` is the server's record from when it was forgotten, `job` its build in flight as the cloud sees it,
-    `forced` is `--replace`.
-    """
-    if record is None:
-        if retired is not None and retired.held is not None:
-            return _move(declared, retired)
-        return _build(declared, retired)
-    if record.in_flight:
-        return resume(declared, record, job)
-    if record.name != declared.name:
-        return _move(declared, record)
-    if record.held is None:
-        return _build(declared, record)
-    return _compare(declared, record, forced=forced)
+def change_of(subject: Subject, *, forced: bool) -> Change | None:
+    """The change that brings a server to its declaration; None where it is there already. `forced` is `--replace`."""
+    declared, record = subject.declared, subject.record
+    if record is not None and record.attempt is not None and record.in_flight:
+        return _resume(subject, record, record.attempt)
+    if declared is None:
+        return _forget(record, subject.successor_id) if record is not None else None
+    if moves(subject):
+        return _move(declared, subject.past)
+    held = record.held if record is not None else None
+    if held is None:
+        return _build(declared, subject.past)
+    return _compare(declared, held, record, forced=forced)
 
 
-def resume(declared: DeclaredServer | None, record: Record, job: ObservedJob | None) -> Change:
-    """The change of a server whose latest build has no known end: all that it may get before that."""
-    attempt = record.attempt
-    if attempt is None:
-        raise ValueError(f"server {record.server_id} has no attempt to resume")
-    reasons = [_in_flight(attempt, job)]
+def moves(subject: Subject) -> bool:
+    """True where a record, or a forgotten one that holds an image, is to go on under the declared name."""
+    if subject.declared is None:
+        return False
+    if subject.record is not None:
+        return subject.record.name != subject.declared.name
+    return subject.retired is not None and subject.retired.held is not None
+
+
+def _resume(subject: Subject, record: Record, attempt: Build) -> Change:
+    """All that a server may get before the end of its latest build is known."""
+    declared = subject.declared
+    reasons = [_in_flight(subject, attempt)]
     after: ImageSpec | None = None
     if declared is None:
         reasons.append("no longer declared: forget follows")
@@ -67,35 +63,32 @@ def resume(declared: DeclaredServer | None, record: Record, job: ObservedJob | N
     )
 
 
-def forget(record: Record) -> Change:
-    """The change of a recorded server that no file declares any more."""
+def _forget(record: Record, successor_id: str) -> Change:
+    named = f": {record.name} is now server {successor_id}" if successor_id else ""
     return Change(
         name=record.name,
         server_id=record.server_id,
         action=Action.FORGET,
-        reasons=("no longer declared",),
+        reasons=(f"no longer declared{named}",),
         before=record.held.spec if record.held is not None else None,
         image_id=record.held.image_id if record.held is not None else "",
     )
 
 
-def _build(declared: DeclaredServer, record: Record | None) -> Change:
+def _build(declared: DeclaredServer, past: Record | None) -> Change:
     return Change(
         name=declared.name,
         server_id=declared.server_id,
         action=Action.BUILD,
-        reasons=_last_failure(record) or ("first build" if record is None else "nothing is held",),
+        reasons=_last_failure(past) or ("first build" if past is None else "nothing is held",),
         after=declared.image,
         diff=diff_specs(None, declared.image),
         origin=declared.origin,
     )
 
 
-def _compare(declared: DeclaredServer, record: Record, *, forced: bool) -> Change | None:
+def _compare(declared: DeclaredServer, held: Held, record: Record | None, *, forced: bool) -> Change | None:
     """Nothing, an update in place, or a rebuild of a server that holds an image."""
-    held = record.held
-    if held is None:
-        raise ValueError(f"server {record.server_id} holds nothing to compare with")
     diff = diff_specs(held.spec, declared.image)
     if not diff and not forced:
         return None
@@ -119,13 +112,18 @@ def _compare(declared: DeclaredServer, record: Record, *, forced: bool) -> Chang
     )
 
 
-def _move(declared: DeclaredServer, record: Record) -> Change:
-    """A record under a new name, or a forgotten one that is declared again; whatever else differs comes next time."""
+def _move(declared: DeclaredServer, record: Record | None) -> Change:
+    """A record under a new name, or a forgotten one that is declared again; whatever else differs comes next time.
+
+    The specs say what is held and what is declared, as everywhere; a move changes neither, hence no diff.
+    """
+    if record is None:
+        raise ValueError(f"server {declared.server_id} has no record to move")
+    held = record.held
     reasons = []
     if record.retired_at is not None:
         reasons.append(f"declared again: its record returns (forgotten on {record.retired_at:%Y-%m-%d})")
-    held = record.held is not None
-    follows = _compare(declared, record, forced=False) if held else _build(declared, record)
+    follows = _compare(declared, held, record, forced=False) if held is not None else _build(declared, record)
     if follows is not None:
         paths = f" ({_paths(follows.diff)})" if follows.before is not None else ""
         reasons.append(f"{follows.action} follows at the next apply{paths}")
@@ -134,8 +132,11 @@ def _move(declared: DeclaredServer, record: Record) -> Change:
         server_id=declared.server_id,
         action=Action.MOVE,
         reasons=tuple(reasons),
-        old_name=record.name,
-        image_id=record.held.image_id if record.held is not None else "",
+        before=held.spec if held is not None else None,
+        after=declared.image,
+        # A forgotten record may come back under the name that it had.
+        old_name=record.name if record.name != declared.name else "",
+        image_id=held.image_id if held is not None else "",
         origin=declared.origin,
     )
 
@@ -149,18 +150,18 @@ def _paths(diff: tuple[FieldDiff, ...]) -> str:
     return ", ".join(one.path for one in diff)
 
 
-def _in_flight(attempt: Build, job: ObservedJob | None) -> str:
+def _in_flight(subject: Subject, attempt: Build) -> str:
     if attempt.status is not BuildStatus.RUNNING:
         return "the outcome of the request is unknown: it will be reconciled"
-    if job is None:
+    if subject.job is None or not subject.job.status:
         return f"job {attempt.job_id} is in flight"
-    ended = ": its end will be recorded" if job.status in ("SUCCESS", "FAILED") else ""
-    return f"job {attempt.job_id} is {job.status}{ended}"
+    return f"job {attempt.job_id} is {subject.job.status}{': its end will be recorded' if subject.job_ended else ''}"
 
 
 def _last_failure(record: Record | None) -> tuple[str, ...]:
     attempt = record.attempt if record is not None else None
     if attempt is None or attempt.status not in (BuildStatus.FAILED, BuildStatus.REFUSED):
         return ()
-    what = f": {attempt.error.code} {attempt.error.message}".rstrip() if attempt.error is not None else ""
-    return (f"the last build {'failed' if attempt.status is BuildStatus.FAILED else 'was not started'}{what}",)
+    said = f"{attempt.error.code} {attempt.error.message}".strip() if attempt.error is not None else ""
+    verb = "failed" if attempt.status is BuildStatus.FAILED else "was not started"
+    return (f"the last build {verb}{f': {said}' if said else ''}",)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from reconciler.model.diagnostics import Diagnostic, Severity
-from reconciler.model.observed import Observation
 from reconciler.model.plan import Action, Change
-from reconciler.model.record import Record, Recorded
-from reconciler.model.spec import DeclaredServer, Limits, Manifest
+from reconciler.model.spec import Limits
+from reconciler.planning.subjects import Subject
+
+# The gate that no name opens.
+EMPTY_MANIFEST = "image_servers is empty: to forget takes --allow-empty"
 
 # What a limit on changes counts: everything that alters an image, or what is managed.
 _COUNTED = frozenset({Action.BUILD, Action.REBUILD, Action.UPDATE, Action.FORGET})
@@ -29,65 +30,57 @@ def tighten(limits: Limits, max_changes: int | None, max_prunes: int | None, max
     )
 
 
-def protection(change: Change, declared: DeclaredServer | None, record: Record | None) -> str:
-    """Why a change to a protected server is gated; empty where it is not."""
-    if change.action not in _PROTECTED:
-        return ""
-    protected = declared.protect if declared is not None else record is not None and record.protect
-    return "protected (protect: true)" if protected else ""
-
-
-def unrecorded_image(change: Change, record: Record | None, observed: Observation | None) -> str:
-    """Why a first build is gated where its server already shows an image of which this state knows nothing."""
-    server = observed.servers.get(change.server_id) if observed is not None else None
-    if change.action is not Action.BUILD or server is None or not server.image_id:
-        return ""
-    if record is not None and any(build.image_id == server.image_id for build in record.builds):
-        return ""
-    return f"the server already shows image {server.image_id}, which is not recorded here"
-
-
-def limit_changes(changes: Iterable[Change], limits: Limits, allowed: frozenset[str]) -> tuple[Change, ...]:
-    """The changes, all counted ones gated where there are more of them than `limits.max_changes`."""
+def gate(changes: Iterable[Change], subjects: Mapping[str, Subject], limits: Limits) -> tuple[Change, ...]:
+    """The changes with every gate that a name can open; `subjects` by server id."""
     changes = tuple(changes)
-    if limits.max_changes is None:
-        return changes
-    counted = [change for change in changes if change.action in _COUNTED and change.name not in allowed]
-    if len(counted) <= limits.max_changes:
-        return changes
-    why = f"{len(counted)} changes, and max_changes is {limits.max_changes}"
-    names = {change.name for change in counted}
+    too_many = _too_many(changes, limits)
+    gated = []
+    for change in changes:
+        subject = subjects[change.server_id]
+        gates = [_protection(change, subject), _unrecorded_image(change, subject), too_many if _counts(change) else ""]
+        gated.append(replace(change, gated="; ".join(filter(None, gates))))
+    return tuple(gated)
+
+
+def open_gates(changes: Iterable[Change], allowed: frozenset[str]) -> tuple[Change, ...]:
+    """The changes, those without their gates that are allowed by name."""
+    return tuple(replace(change, gated="") if change.name in allowed else change for change in changes)
+
+
+def gate_forgetting(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """The changes of a manifest without servers: an empty file is more often an accident than a decision."""
     return tuple(
-        replace(change, gated=change.gated or why) if change.name in names and change.action in _COUNTED else change
+        replace(change, gated="; ".join(filter(None, (EMPTY_MANIFEST, change.gated))))
+        if change.action is Action.FORGET
+        else change
         for change in changes
     )
 
 
-def loosened(manifest: Manifest, recorded: Recorded) -> list[Diagnostic]:
-    """A caution for every guard that the last apply knew and this manifest loosens."""
-    found = []
-    for field in ("max_changes", "max_prunes", "max_in_flight"):
-        before, now = getattr(recorded.limits, field), getattr(manifest.limits, field)
-        if before is not None and (now is None or now > before):
-            found.append(
-                Diagnostic(
-                    Severity.CAUTION,
-                    f"limits.{field} is loosened: {before} at the last apply, now {'none' if now is None else now}",
-                )
-            )
-    for declared in manifest.servers.values():
-        record = recorded.servers.get(declared.server_id)
-        if record is not None and record.protect and not declared.protect:
-            found.append(
-                Diagnostic(
-                    Severity.CAUTION,
-                    f"{declared.name} is no longer protected",
-                    hint="It was at the last apply (protect: true).",
-                    origin=declared.origin,
-                    name=declared.name,
-                )
-            )
-    return found
+def _protection(change: Change, subject: Subject) -> str:
+    return "protected (protect: true)" if change.action in _PROTECTED and subject.protected else ""
+
+
+def _unrecorded_image(change: Change, subject: Subject) -> str:
+    """A first build of a server that already shows an image of which this state knows nothing."""
+    server, past = subject.server, subject.past
+    if change.action is not Action.BUILD or server is None or not server.image_id:
+        return ""
+    if past is not None and any(build.image_id == server.image_id for build in past.builds):
+        return ""
+    return f"the server already shows image {server.image_id}, which is not recorded here"
+
+
+def _too_many(changes: Iterable[Change], limits: Limits) -> str:
+    """All that the plan would change counts, allowed by name or not: to allow one opens no gate of another."""
+    count = sum(map(_counts, changes))
+    if limits.max_changes is None or count <= limits.max_changes:
+        return ""
+    return f"{count} change{'' if count == 1 else 's'}, and max_changes is {limits.max_changes}"
+
+
+def _counts(change: Change) -> bool:
+    return change.action in _COUNTED and not change.unavailable
 
 
 def _least(*values: int | None) -> int | None:

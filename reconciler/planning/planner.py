@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from statistics import median
 
 from reconciler.errors import StateError, UsageError
-from reconciler.model.diagnostics import Diagnostic, Severity
-from reconciler.model.observed import Observation, ObservedJob
+from reconciler.model.observed import Observation
 from reconciler.model.plan import Action, Change, Plan
-from reconciler.model.record import Binding, BuildStatus, Record, Recorded
-from reconciler.model.spec import DeclaredServer, ImageSpec, Limits, Manifest
-from reconciler.planning.availability import why_unavailable
-from reconciler.planning.decisions import declared_change, forget, resume
-from reconciler.planning.guards import limit_changes, loosened, protection, unrecorded_image
-from reconciler.planning.selection import Selection, labels_by_name, unknown_name
+from reconciler.model.record import Binding, Recorded
+from reconciler.model.spec import Limits, Manifest
+from reconciler.planning.availability import why_unavailable, with_free_names
+from reconciler.planning.decisions import change_of, moves
+from reconciler.planning.estimate import expected_seconds, usual_build_seconds
+from reconciler.planning.guards import gate, gate_forgetting, open_gates
+from reconciler.planning.identity import plan_id
+from reconciler.planning.remarks import loosened, lost_state, needless_names, other_images
+from reconciler.planning.selection import Selection, unknown_name
+from reconciler.planning.subjects import Subject, find_subjects
 
 # What the API page's example took: 23 min 35 s (facts sheet, 2.4).
 DOCUMENTED_BUILD_SECONDS = 1414.6
@@ -49,49 +48,41 @@ def make_plan(
     Raises StateError where the state is bound elsewhere, UsageError where a selector or a name matches nothing.
     """
     binding = resolve_binding(binding, recorded)
-    labels = labels_by_name(manifest, recorded)
-    selected = options.selection.select(labels)
-    _check_names(manifest, recorded, options, labels.keys(), selected)
+    everyone = find_subjects(manifest, recorded, observed)
+    chosen = options.selection.pick({one.server_id: (one.names, one.labels) for one in everyone})
+    selected = {one.server_id: one for one in everyone if one.server_id in chosen}
+    _check_names(everyone, selected, options)
 
-    changes: list[Change] = []
-    unchanged = 0
-    for declared in manifest.servers.values():
-        record = recorded.servers.get(declared.server_id)
-        # A renamed server can be selected by either name.
-        if declared.name in selected or (
-            record is not None and record.name in selected and record.name not in manifest.servers
-        ):
-            change = declared_change(
-                declared,
-                record,
-                recorded.retired.get(declared.server_id),
-                _job(record, observed),
-                forced=declared.name in options.replace,
-            )
-            if change is None:
-                unchanged += 1
-            else:
-                changes.append(_checked(change, declared, record, observed, options))
-    changes += _undeclared(manifest, recorded, observed, options, selected)
-    # Stable: within one action, the manifest's order.
-    changes.sort(key=lambda change: _ORDER[change.action])
-    limited = limit_changes(changes, options.limits, options.allowed)
+    wanted = _changes(selected.values(), recorded, observed, options)
+    gated = gate(wanted, selected, options.limits)
+    changes = open_gates(gated, options.allowed)
+    if not manifest.servers and not options.allow_empty:
+        changes = gate_forgetting(changes)
 
-    build_seconds = _build_seconds(recorded) or options.build_seconds
+    # A state without a decision in it has a lineage that nobody has seen yet.
+    lineage = recorded.lineage if recorded.exists else ""
+    protect = {one.server_id: one.declared.protect for one in selected.values() if one.declared is not None}
+    build_seconds = usual_build_seconds(recorded) or options.build_seconds
     return Plan(
-        plan_id=_plan_id(binding, recorded.lineage, limited),
-        lineage=recorded.lineage,
+        plan_id=plan_id(binding, lineage, changes, protect),
+        lineage=lineage,
         serial=recorded.serial,
         bound_to=binding,
-        changes=limited,
-        unchanged=unchanged,
+        changes=changes,
+        unchanged=len(selected) - len(changes),
         refreshed=observed is not None,
-        expected_seconds=_expected_seconds(limited, build_seconds, options.limits.max_in_flight),
+        expected_seconds=expected_seconds(changes, selected, build_seconds, options.limits.max_in_flight),
         build_seconds=build_seconds,
         overrides=manifest.overrides,
-        diagnostics=(*manifest.diagnostics, *_stateless(manifest, recorded, observed), *loosened(manifest, recorded)),
+        diagnostics=(
+            *manifest.diagnostics,
+            *lost_state(everyone, recorded),
+            *loosened(manifest, everyone, recorded),
+            *other_images(selected.values()),
+            *needless_names(gated, options.allowed),
+        ),
         limits=manifest.limits,
-        protect={declared.server_id: declared.protect for declared in manifest.servers.values()},
+        protect=protect,
     )
 
 
@@ -112,112 +103,45 @@ def resolve_binding(binding: Binding, recorded: Recorded) -> Binding:
     return complete
 
 
-def _check_names(
-    manifest: Manifest, recorded: Recorded, options: Options, known: Iterable[str], selected: frozenset[str]
-) -> None:
-    for name in sorted(options.allowed.difference(known)):
+def _changes(
+    subjects: Iterable[Subject], recorded: Recorded, observed: Observation | None, options: Options
+) -> tuple[Change, ...]:
+    """What the servers need, in the order in which it happens, with the reasons why it cannot start now."""
+    changes = []
+    for subject in subjects:
+        forced = subject.declared is not None and subject.declared.name in options.replace
+        change = change_of(subject, forced=forced)
+        if change is not None:
+            why = why_unavailable(change, subject.past, observed, forced=forced)
+            changes.append(replace(change, unavailable=why))
+    # Stable: within one action, the manifest's order.
+    changes.sort(key=lambda change: _ORDER[change.action])
+    return with_free_names(changes, recorded.servers)
+
+
+def _check_names(everyone: Iterable[Subject], selected: Mapping[str, Subject], options: Options) -> None:
+    known = {name for subject in everyone for name in subject.names}
+    for name in sorted(options.allowed - known):
         raise unknown_name("--allow", name, known)
+    declared = {subject.declared.name: subject for subject in everyone if subject.declared is not None}
     for name in sorted(options.replace):
-        declared = manifest.servers.get(name)
-        if declared is None:
-            raise unknown_name("--replace", name, manifest.servers)
-        if name not in selected:
-            raise UsageError(f"--replace {name}: the selectors leave this server out")
-        record = recorded.servers.get(declared.server_id)
-        if record is not None and record.in_flight:
-            raise UsageError(
-                f"--replace {name}: a build of this server is in flight", hint="Let it end first: imgctl wait."
-            )
+        if name not in known:
+            raise unknown_name("--replace", name, declared)
+        if name not in declared:
+            raise UsageError(f"--replace {name}: no image server is declared under this name, so there is no build")
+        _check_replace(name, declared[name], selected)
 
 
-def _job(record: Record | None, observed: Observation | None) -> ObservedJob | None:
-    attempt = record.attempt if record is not None else None
-    return observed.jobs.get(attempt.job_id) if observed is not None and attempt is not None else None
-
-
-def _undeclared(
-    manifest: Manifest,
-    recorded: Recorded,
-    observed: Observation | None,
-    options: Options,
-    selected: frozenset[str],
-) -> Iterator[Change]:
-    """A resume or a forget for every recorded server that no file declares any more."""
-    declared_ids = {declared.server_id for declared in manifest.servers.values()}
-    for record in recorded.servers.values():
-        if record.server_id in declared_ids or record.name not in selected:
-            continue
-        if record.in_flight:
-            yield resume(None, record, _job(record, observed))
-            continue
-        change = _checked(forget(record), None, record, observed, options)
-        if not manifest.servers and not options.allow_empty:
-            change = replace(change, gated="image_servers is empty: --allow-empty forgets every server")
-        yield change
-
-
-def _checked(
-    change: Change,
-    declared: DeclaredServer | None,
-    record: Record | None,
-    observed: Observation | None,
-    options: Options,
-) -> Change:
-    """The change with the reasons why it cannot, or must not, start."""
-    unavailable = gated = ""
-    if change.action.builds:
-        forced = change.name in options.replace
-        unavailable = why_unavailable(change, record, observed, forced=forced)
-    if change.name not in options.allowed:
-        gated = protection(change, declared, record) or unrecorded_image(change, record, observed)
-    return replace(change, unavailable=unavailable, gated=gated) if unavailable or gated else change
-
-
-def _stateless(manifest: Manifest, recorded: Recorded, observed: Observation | None) -> Iterator[Diagnostic]:
-    """A caution where a state may have been lost: none was found, yet images are there."""
-    if observed is None or recorded.exists:
-        return
-    showing = [
-        declared.name
-        for declared in manifest.servers.values()
-        if (server := observed.servers.get(declared.server_id)) is not None and server.image_id
-    ]
-    if showing:
-        yield Diagnostic(
-            Severity.CAUTION,
-            f"no state was found, yet {len(showing)} of the declared servers already show an image",
-            hint="If there was a state, restore it. Otherwise --allow NAME builds these servers anew.",
+def _check_replace(name: str, subject: Subject, selected: Mapping[str, Subject]) -> None:
+    """Raise UsageError where `--replace` could not do what it says: it must not be dropped in silence."""
+    if subject.server_id not in selected:
+        raise UsageError(f"--replace {name}: the selectors leave this server out")
+    if subject.record is not None and subject.record.in_flight:
+        raise UsageError(
+            f"--replace {name}: a build of this server is in flight", hint="Let it end first: imgctl wait."
         )
-
-
-def _build_seconds(recorded: Recorded) -> float | None:
-    """The median duration of the servers' latest builds, of those that succeeded."""
-    seconds = [
-        (build.finished_at - build.requested_at).total_seconds()
-        for record in recorded.servers.values()
-        if (build := record.attempt) is not None
-        and build.status is BuildStatus.SUCCEEDED
-        and build.finished_at is not None
-    ]
-    return median(seconds) if seconds else None
-
-
-def _expected_seconds(changes: Iterable[Change], build_seconds: float, max_in_flight: int | None) -> float:
-    waiting = sum(change.starts and (change.action.builds or change.action is Action.RESUME) for change in changes)
-    return math.ceil(waiting / (max_in_flight or waiting)) * build_seconds if waiting else 0.0
-
-
-def _plan_id(binding: Binding, lineage: str, changes: Iterable[Change]) -> str:
-    """A digest of the decisions. What only explains them (reasons, availability at this minute) is left out."""
-
-    def spec(value: ImageSpec | None) -> object:
-        if value is None:
-            return None
-        return [value.name, value.description, value.execute_sysprep, sorted(value.triggers.items())]
-
-    decisions = [
-        [change.name, change.server_id, change.action.value, spec(change.before), spec(change.after), change.old_name]
-        for change in changes
-    ]
-    text = json.dumps([str(binding), lineage, decisions], ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    if moves(subject):
+        raise UsageError(
+            f"--replace {name}: this server's record moves first, and a server gets one change at a time",
+            hint="Apply without --replace, then with it.",
+        )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from reconciler.errors import UsageError
 from reconciler.model.record import Recorded
 from reconciler.model.spec import Manifest
+
+_Key = TypeVar("_Key")
 
 _TERM = re.compile(r"(?P<key>[^=!,\s]+)\s*(?P<operator>!=|==?)\s*(?P<value>[^=!,]*)")
 
@@ -60,32 +63,46 @@ class Selection:
         return not (self.targets or self.excludes or self.labels)
 
     def select(self, servers: Mapping[str, Mapping[str, str]]) -> frozenset[str]:
-        """The selected names among `servers`: labels by name, declared and recorded servers alike.
+        """The selected names among `servers`, which are labels by name. Raises UsageError."""
+        return self.pick({name: ((name,), labels) for name, labels in servers.items()})
 
-        Raises UsageError where a pattern or the labels match nothing: a typing mistake must not look like "no changes".
+    def pick(self, servers: Mapping[_Key, tuple[Collection[str], Mapping[str, str]]]) -> frozenset[_Key]:
+        """The selected keys of `servers`, which have names and labels; any of its names selects or excludes a server.
+
+        Raises UsageError where a pattern, the labels, or all together match nothing: a typing mistake must not look
+        like "no changes".
         """
         if self.everything:
             return frozenset(servers)
-        chosen = set(servers) if not self.targets else set[str]()
-        for pattern in self.targets:
-            chosen |= _matching("--target", pattern, servers)
-        for pattern in self.excludes:
-            chosen -= _matching("--exclude", pattern, servers)
+        names = {name for its_names, _ in servers.values() for name in its_names}
+        targets = {name for pattern in self.targets for name in _matching("--target", pattern, names)}
+        excludes = {name for pattern in self.excludes for name in _matching("--exclude", pattern, names)}
         for term in self.labels:
-            if not any(term.matches(labels) for labels in servers.values()):
-                raise UsageError(
-                    f"-l {term.key}{'!=' if term.negated else '='}{term.value} matches no image server",
-                    hint=_known(
-                        "labels", sorted({f"{k}={v}" for labels in servers.values() for k, v in labels.items()})
-                    ),
-                )
-        return frozenset(name for name in chosen if all(term.matches(servers[name]) for term in self.labels))
+            _check_term(term, [labels for _, labels in servers.values()])
+        chosen = frozenset(
+            key
+            for key, (its_names, labels) in servers.items()
+            if (not self.targets or not targets.isdisjoint(its_names))
+            and excludes.isdisjoint(its_names)
+            and all(term.matches(labels) for term in self.labels)
+        )
+        if not chosen:
+            raise UsageError(
+                "the selectors together leave no image server", hint="Each of them matches some, but not the same ones."
+            )
+        return chosen
 
 
 def labels_by_name(manifest: Manifest, recorded: Recorded) -> Mapping[str, Mapping[str, str]]:
-    """What selectors choose from: declared servers with their labels, and recorded ones, whose labels are not kept."""
-    names: dict[str, Mapping[str, str]] = {record.name: {} for record in recorded.servers.values()}
-    names.update((declared.name, declared.labels) for declared in manifest.servers.values())
+    """What selectors choose from by name: declared servers, and recorded ones under the names that they still have.
+
+    A record keeps no labels; a server that is being renamed has its declared ones under either name.
+    """
+    declared = {server.server_id: server.labels for server in manifest.servers.values()}
+    names: dict[str, Mapping[str, str]] = {
+        record.name: declared.get(record.server_id, {}) for record in recorded.servers.values()
+    }
+    names.update((server.name, server.labels) for server in manifest.servers.values())
     return names
 
 
@@ -102,6 +119,16 @@ def _matching(flag: str, pattern: str, servers: Iterable[str]) -> set[str]:
     if not found:
         raise unknown_name(flag, pattern, servers)
     return found
+
+
+def _check_term(term: LabelTerm, servers: Collection[Mapping[str, str]]) -> None:
+    if any(term.matches(labels) for labels in servers):
+        return
+    known = sorted({f"{key}={value}" for labels in servers for key, value in labels.items()})
+    raise UsageError(
+        f"-l {term.key}{'!=' if term.negated else '='}{term.value} matches no image server",
+        hint=_known("labels", known),
+    )
 
 
 def _known(what: str, names: list[str]) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from reconciler.errors import CloudError, ImgctlError, ManifestError
 from reconciler.model.diagnostics import Diagnostic, Severity
-from reconciler.render.terminal import Style, clean, width
+from reconciler.render.terminal import LINE_WIDTH, Style, clean, width
 
 _COLOURS = {Severity.ERROR: "red", Severity.CAUTION: "yellow", Severity.NOTE: "cyan"}
-_LONGEST_EXCERPT = 160
+_CUT = "…"
 
 
 def render_diagnostics(diagnostics: Iterable[Diagnostic], style: Style) -> str:
@@ -20,7 +20,7 @@ def render_diagnostics(diagnostics: Iterable[Diagnostic], style: Style) -> str:
 def render_error(error: ImgctlError, style: Style) -> str:
     """An error as the user sees it; a manifest's error shows each of its problems."""
     shown = ""
-    if isinstance(error, ManifestError):
+    if isinstance(error, ManifestError) and any(one.summary != error.summary for one in error.diagnostics):
         shown = render_diagnostics(error.diagnostics, style)
     shown += f"{style('error:', 'red', 'bold')} {clean(error.summary)}\n"
     if isinstance(error, CloudError) and error.request_id and error.request_id not in error.summary:
@@ -42,9 +42,33 @@ def _lines(diagnostic: Diagnostic, style: Style) -> Iterable[str]:
 
 def _excerpt(excerpt: str, line: int, column: int, style: Style) -> Iterable[str]:
     """The line and a caret below the place; of a long line, what is around the place."""
-    start = max(0, column - 1 - _LONGEST_EXCERPT // 2) if len(excerpt) > _LONGEST_EXCERPT else 0
-    shown = excerpt[start : start + _LONGEST_EXCERPT]
-    before = clean(shown[: column - 1 - start].expandtabs(2))
+    cells = [clean(char.expandtabs(2)) for char in excerpt]
+    place = min(max(column - 1, 0), len(cells))
     gutter = f"{line:>5} | "
-    yield style(gutter, "dim") + before + clean(shown[column - 1 - start :].expandtabs(2))
+    room = LINE_WIDTH - len(gutter)
+    begin, end = _window(cells, place, room)
+    before = (_CUT if begin else "") + "".join(cells[begin:place])
+    after = "".join(cells[place:end]) + (_CUT if end < len(cells) else "")
+    yield (style(gutter, "dim") + before + after).rstrip()
     yield style(" " * (len(gutter) - 2) + "| ", "dim") + " " * width(before) + style("^", "bold")
+
+
+def _window(cells: Sequence[str], place: int, room: int) -> tuple[int, int]:
+    """From where to where cells are shown: all where there is room, or as much around the place as there is room for."""
+    if sum(map(width, cells)) <= room:
+        return 0, len(cells)
+    begin = end = place
+    left = room - 2 * len(_CUT)
+    # Both sides in turn, so that the place stands in the middle, or where the line begins or ends.
+    while True:
+        grown = False
+        if end < len(cells) and width(cells[end]) <= left:
+            left -= width(cells[end])
+            end += 1
+            grown = True
+        if begin > 0 and width(cells[begin - 1]) <= left:
+            begin -= 1
+            left -= width(cells[begin])
+            grown = True
+        if not grown:
+            return begin, end

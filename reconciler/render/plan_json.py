@@ -1,20 +1,20 @@
-"""A plan as JSON: the design's Plan JSON, version 1."""
+"""A plan as JSON, version 1: schemas/plan.schema.json describes it."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from reconciler.model.diagnostics import Diagnostic, Origin
 from reconciler.model.plan import Change, Plan
 from reconciler.model.spec import ImageSpec
+from reconciler.render.terminal import json_text
 
 FORMAT_VERSION = "1.0"
 
 
 def render_plan_json(plan: Plan) -> str:
     """The plan as a document, ending in a newline; it holds no secret and no time."""
-    return json.dumps(plan_document(plan), ensure_ascii=False, indent=2) + "\n"
+    return json_text(plan_document(plan))
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:

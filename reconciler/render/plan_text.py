@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from reconciler.model.diagnostics import Severity
-from reconciler.model.plan import Action, Change, FieldDiff, Plan
+from reconciler.model.plan import Action, Change, Plan
+from reconciler.planning.guards import EMPTY_MANIFEST
 from reconciler.render.diagnostics import render_diagnostics
-from reconciler.render.terminal import Style, clean, duration, table
+from reconciler.render.terminal import LINE_WIDTH, Style, clean, duration, table, width
 
 MARKS = {
     Action.RESUME: ">",
@@ -25,9 +26,13 @@ _COLOURS = {
     Action.BUILD: "green",
     Action.UPDATE: "yellow",
 }
+# What takes longest first.
+_COUNTED = (Action.REBUILD, Action.BUILD, Action.UPDATE, Action.RESUME, Action.MOVE, Action.FORGET)
 SIMULATED = "SIMULATED: the embedded simulator stands in for the cloud; no image is built."
 # Atlantis and tfcmt recognise this sentence, and the `Plan:` line, by their words.
 NO_CHANGES = "No changes. Your infrastructure matches the configuration."
+_INDENT = " " * 6
+_FLAGS_SHOWN = 3
 
 
 def render_plan(plan: Plan, style: Style, *, verbose: bool = False) -> str:
@@ -37,7 +42,7 @@ def render_plan(plan: Plan, style: Style, *, verbose: bool = False) -> str:
         lines += [style(SIMULATED, "cyan"), ""]
     shown = [one for one in plan.diagnostics if verbose or one.severity is not Severity.NOTE]
     if shown:
-        lines += [*render_diagnostics(shown, style).splitlines(), ""]
+        lines += [*render_diagnostics(shown, style).removesuffix("\n").split("\n"), ""]
     if plan.overrides:
         lines += [f"var.{clean(one.name)} = {_value(one.value)} (from {clean(one.source)})" for one in plan.overrides]
         lines.append("")
@@ -60,45 +65,78 @@ def plan_line(plan: Plan) -> str:
 def summary_lines(plan: Plan, style: Style) -> Iterable[str]:
     """The counts in our own words, and what holds the plan back."""
     yield style(plan_line(plan), "bold")
-    counts = [f"{count} {name}" for name, count in plan.summary.items() if count and name != "gated"]
+    summary = plan.summary
+    counts = [
+        f"{summary[name]} {name}" for name in (*_COUNTED, "unavailable", "unchanged") if summary[name]
+    ]
     about = f"; about {duration(plan.expected_seconds)}" if plan.expected_seconds else ""
     yield ", ".join(counts) + about
     if plan.gated:
-        names = " ".join(f"--allow {change.name}" for change in plan.gated[:3])
-        more = " …" if len(plan.gated) > 3 else ""
-        yield style(f"{len(plan.gated)} gated: nothing starts unless allowed ({clean(names)}{more}).", "yellow", "bold")
+        flags = _opening_flags(plan.gated)
+        more = " …" if len(flags) > _FLAGS_SHOWN else ""
+        opened = f"{' '.join(flags[:_FLAGS_SHOWN])}{more}"
+        yield style(f"{len(plan.gated)} gated: nothing starts unless allowed ({opened}).", "yellow", "bold")
 
 
-def _changes(changes: Iterable[Change], style: Style, *, verbose: bool) -> Iterable[str]:
-    changes = list(changes)
+def _opening_flags(gated: Iterable[Change]) -> list[str]:
+    """The flags that would open every gate; that of an empty manifest opens to no name."""
+    flags: dict[str, None] = {}
+    for change in gated:
+        gates = change.gated.split("; ")
+        if EMPTY_MANIFEST in gates:
+            flags["--allow-empty"] = None
+        if gates != [EMPTY_MANIFEST]:
+            flags[f"--allow {clean(change.name)}"] = None
+    return list(flags)
+
+
+def _changes(changes: Sequence[Change], style: Style, *, verbose: bool) -> Iterable[str]:
     # The table aligns plain text; the mark is coloured afterwards, since colour codes have no width.
-    heads = table([(MARKS[one.action], clean(one.name), _what(one), clean(", ".join(one.reasons))) for one in changes])
-    for change, head in zip(changes, heads, strict=True):
-        yield f"  {style(head[0], _COLOURS[change.action], 'bold')}{head[1:]}"
+    heads = table([(MARKS[one.action], clean(one.name), _what(one), _reasons(one)) for one in changes], indent="  ")
+    bare = table([(MARKS[one.action], clean(one.name), _what(one)) for one in changes], indent="  ")
+    for change, head, without in zip(changes, heads, bare, strict=True):
+        fits = width(head) <= LINE_WIDTH
+        line = head if fits else without
+        yield f"{line[:2]}{style(line[2], _COLOURS[change.action], 'bold')}{line[3:]}"
+        if not fits:
+            yield from (f"{_INDENT}{clean(reason)}" for reason in change.reasons)
         if change.unavailable:
-            yield f"      {style('unavailable:', 'yellow')} {clean(change.unavailable)}"
+            yield f"{_INDENT}{style('unavailable:', 'yellow')} {clean(change.unavailable)}"
         if change.gated:
-            yield f"      {style('gated:', 'yellow')} {clean(change.gated)}"
+            yield f"{_INDENT}{style('gated:', 'yellow')} {clean(change.gated)}"
         if change.action is not Action.BUILD or verbose:
-            yield from _fields(change.diff)
+            yield from _fields(change)
+
+
+def _reasons(change: Change) -> str:
+    return clean(", ".join(change.reasons))
 
 
 def _what(change: Change) -> str:
     """The image that a line is about."""
+    image = f"image {clean(change.image_id)}" if change.image_id else "no image"
     if change.action is Action.MOVE:
-        return f"was {clean(change.old_name)}"
+        return f"was {clean(change.old_name)}" if change.old_name else image
     if change.action is Action.FORGET:
-        return f"image {change.image_id} stays" if change.image_id else "no image"
+        return f"{image} stays" if change.image_id else image
     spec = change.after or change.before
     return clean(spec.name) if spec is not None else ""
 
 
-def _fields(diff: Iterable[FieldDiff]) -> Iterable[str]:
+def _fields(change: Change) -> Iterable[str]:
+    """What differs, a field each; both sides below each other where they are too long for one line."""
+    first = change.action is Action.BUILD
     rows = [
-        (clean(one.path), _value(one.after) if one.before is None else f"{_value(one.before)} -> {_value(one.after)}")
-        for one in diff
+        (clean(one.path), _value(one.after) if first else f"{_value(one.before)} -> {_value(one.after)}")
+        for one in change.diff
     ]
-    yield from table(rows, indent="      ")
+    for one, line in zip(change.diff, table(rows, indent=_INDENT), strict=True):
+        if first or width(line) <= LINE_WIDTH:
+            yield line
+        else:
+            yield f"{_INDENT}{clean(one.path)}"
+            yield f"{_INDENT}     {_value(one.before)}"
+            yield f"{_INDENT}  -> {_value(one.after)}"
 
 
 def _value(value: object) -> str:

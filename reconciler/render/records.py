@@ -177,7 +177,9 @@ def _env(images: Mapping[str, str]) -> str:
     for name in images:
         variable = "IMGCTL_IMAGE_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
         if not variable.removeprefix("IMGCTL_IMAGE_").strip("_"):
-            raise UsageError(f"{name} makes no name for a variable", hint="Use --format json, or name one image server.")
+            raise UsageError(
+                f"{name} makes no name for a variable", hint="Use --format json, or name one image server."
+            )
         if variable in names.values():
             other = next(known for known, taken in names.items() if taken == variable)
             raise UsageError(

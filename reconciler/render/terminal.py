@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# C0 and C1 controls, bidirectional and invisible formatting, line and paragraph separators, surrogates.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
-    "|[\U000e0000-\U000e007f]"
-)
+# A line that people read should not be wider than this.
+LINE_WIDTH = 100
+# One long cell must not push a whole column to the right.
+_WIDEST_COLUMN = 40
+# The blank of Chinese text, as harmless as the narrow one.
+_WIDE_BLANK = "\u3000"
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 
 
 def clean(text: str) -> str:
-    """The text with every character that moves, colours or reorders written out as an escape such as `\\x1b`."""
-    if text.isascii() and text.isprintable():
+    """The text with everything that moves, colours, hides or reorders written out as an escape such as `\\x1b`.
+
+    That is whatever Unicode calls unprintable: controls, formatting (bidirectional and invisible characters among
+    them), separators other than blanks, surrogates, private and unassigned characters.
+    """
+    if text.isprintable():
         return text
-    return _UNSAFE.sub(_escape, text)
+    return "".join(char if char.isprintable() or char == _WIDE_BLANK else _escape(char) for char in text)
 
 
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
+def _escape(char: str) -> str:
+    code = ord(char)
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def json_text(document: object) -> str:
+    """A document as JSON, ending in a newline. It is read in terminals too, so it holds nothing unprintable either."""
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    return "".join(map(_json_line, text.split("\n"))) if text.isascii() is False else text + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +66,21 @@ def pad(text: str, columns: int) -> str:
 
 
 def table(rows: Iterable[Sequence[str]], *, indent: str = "", gap: str = "  ") -> list[str]:
-    """Rows of clean cells as aligned lines; the last column is not padded."""
+    """Rows of clean cells as aligned lines; the last column is not padded.
+
+    Cells beyond 40 columns do not make their column wider: only what follows them in their own row moves.
+    """
     rows = list(rows)
-    if not rows:
-        return []
-    columns = max(len(row) for row in rows)
-    widths = [
-        max((width(row[column]) for row in rows if column < len(row)), default=0) for column in range(columns - 1)
-    ]
+    columns = max((len(row) for row in rows), default=0)
+    widths = [_column_width([row[column] for row in rows if column < len(row)]) for column in range(columns - 1)]
     return [
         (indent + gap.join([*(pad(cell, widths[i]) for i, cell in enumerate(row[:-1])), row[-1]])).rstrip()
         for row in rows
     ]
+
+
+def _column_width(cells: Iterable[str]) -> int:
+    return max((columns for cell in cells if (columns := width(cell)) <= _WIDEST_COLUMN), default=0)
 
 
 def plural(count: int, noun: str) -> str:

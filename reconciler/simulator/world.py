@@ -97,9 +97,9 @@ class World:
         """A new world with so many image servers, a build of `build_time` seconds, and no private image.
 
         `quota`: private images allowed, 50 or ten for each server where None. With a `path` it is written there at
-        once, over what was there. Raises SimulatorError for a number that makes no sense, or where the file cannot be written.
+        once, over what was there. Raises SimulatorError for a number that makes no sense, or where it cannot be kept.
         """
-        if servers < 0 or not 0 <= build_time < 1e9:
+        if servers < 0 or not 0 <= build_time < worldfile.MOST_SECONDS:
             raise SimulatorError("a world has no fewer than 0 servers, and its builds take 0 seconds or more")
         room = max(DEFAULT_QUOTA, 10 * servers) if quota is None else quota
         world = cls(

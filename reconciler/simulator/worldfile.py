@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from reconciler.simulator.records import Image, Job, Key, Late, Ledger, Server, 
 
 FORMAT = "imgctl-simulator-world"
 VERSION = 1
+# Every number of a world that is no whole number is a number of seconds.
+MOST_SECONDS = 1e9
 
 
 @dataclass
@@ -61,6 +63,8 @@ def read(path: Path) -> Content:
     """The file's content, every value checked. Raises SimulatorError, naming the file and the place in it."""
     try:
         document = json.loads(path.read_bytes())
+        # Half of a surrogate pair can be written in JSON, but not be saved again.
+        json.dumps(document, ensure_ascii=False).encode()
     except OSError as error:
         raise SimulatorError(f"the simulator's world {path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -80,8 +84,6 @@ def read(path: Path) -> Content:
 
 def _check(content: Content) -> None:
     """What the types cannot say."""
-    if not 0 <= content.build_time < 1e9:
-        raise _Damaged(f"world.build_time is no number of seconds: {content.build_time}")
     records: tuple[Sequence[Server | Job | Image], ...] = (content.servers, content.jobs, content.images)
     for name, each in zip(("servers", "jobs", "images"), records, strict=True):
         if len({record.id for record in each}) != len(each):
@@ -138,16 +140,25 @@ def _value(hint: typing.Any, value: object, where: str) -> object:
 
 def _scalar(hint: type, value: object, where: str) -> object:
     if hint is datetime and isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            raise _Damaged(f"{where} is no time: {value!r}") from None
-        if moment.tzinfo is None:
-            raise _Damaged(f"{where} is a time without a zone: {value!r}")
-        return moment
+        return _time(value, where)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not 0 <= value < MOST_SECONDS:
+            raise _Damaged(f"{where} is no number of seconds: {value!r}")
         return float(value)
     # A bool is an int to Python, and a number where a flag belongs is a damage all the same.
     if type(value) is not hint:
         raise _Damaged(f"{where} is no {hint.__name__}: {value!r}")
     return value
+
+
+def _time(value: str, where: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise _Damaged(f"{where} is no time: {value!r}") from None
+    if moment.tzinfo is None:
+        raise _Damaged(f"{where} is a time without a zone: {value!r}")
+    # Far enough from both ends of the calendar to be reckoned with.
+    if not 1970 <= moment.year <= 9000:
+        raise _Damaged(f"{where} is a time that cannot be: {value!r}")
+    return moment.astimezone(UTC)

@@ -291,3 +291,19 @@ def test_no_two_servers_are_the_same(
     assert str(problem.origin) == place
     said = f"{problem.summary} {problem.hint}"
     assert [word for word in words if word not in said] == [], said
+
+
+def test_a_flood_of_problems_ends_the_search(refused: Callable[..., list[Diagnostic]]) -> None:
+    for text in (
+        "version: 1\nimage_servers: {}\n" + "".join(f"field{i}: x\n" for i in range(50_000)),
+        "version: 1\nimage_servers:\n" + "".join(f"  s{i}:\n" for i in range(50_000)),
+        "version: 1\nimage_servers: {}\nvars:\n" + "  a: b\n" * 50_000,
+    ):
+        problems = refused(text)
+        assert len(problems) == 101
+        assert problems[-1].summary == "at least 1900 more problems are not shown"
+
+
+def test_a_file_of_too_many_values_is_refused(refused: Callable[..., list[Diagnostic]]) -> None:
+    (problem,) = refused("version: 1\nvars: [" + "a," * 1_000_001 + "]\n")
+    assert "1000000 keys and values" in problem.summary

@@ -105,24 +105,26 @@ def like(schema: Any) -> st.SearchStrategy[Any]:
         right.append(st.sampled_from(schema["enum"]))
     if schema.get("type") == "object":
         fields = {name: like(field) for name, field in schema.get("properties", {}).items()}
+        needed = {name: fields.pop(name) for name in schema.get("required", [])}
         others = schema.get("additionalProperties")
-        if fields:
-            right.append(st.fixed_dictionaries({}, optional=fields))
+        if fields or needed:
+            right.append(st.fixed_dictionaries(needed, optional=fields))
         if isinstance(others, dict):
-            right.append(st.dictionaries(TEXTS, like(others), max_size=3))
+            right.append(st.dictionaries(st.sampled_from(["a", "b_1", "cad"]), like(others), max_size=3))
+            right.append(st.dictionaries(TEXTS, like(others), max_size=2))
     plain: dict[str, st.SearchStrategy[Any]] = {
         "string": TEXTS,
         "boolean": st.booleans(),
         "integer": st.integers(0, 50),
         "number": st.floats(0, 10),
     }
-    if schema.get("type") in plain:
+    if schema.get("type") in plain and not right:
         right.append(plain[schema["type"]])
     mostly = st.one_of(right)
-    return st.integers(0, 14).flatmap(lambda dice: SCALARS if dice == 0 else mostly)
+    return st.integers(0, 40).flatmap(lambda dice: ANYTHING if dice == 40 else mostly)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.one_of(ANYTHING, like(SCHEMA), like(SCHEMA)))
 def test_the_quick_check_and_jsonschema_are_of_one_mind(data: Any) -> None:
     event("right" if VALIDATOR.is_valid(data) else "wrong")
@@ -132,7 +134,7 @@ def test_the_quick_check_and_jsonschema_are_of_one_mind(data: Any) -> None:
 NAMES = st.text(alphabet=st.sampled_from("ab1_.- \n\t镜一龥龦㐀é１/@$\u00a0"), max_size=6) | st.text(max_size=3)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(NAMES | st.sampled_from(["a" * 128, "a" * 129, "a" * 127 + " ", " " * 128]))
 def test_schema_and_rules_agree_about_names_and_descriptions(text: str) -> None:
     image = SCHEMA["$defs"]["image"]["properties"]

@@ -150,6 +150,12 @@ def document(path: Path) -> dict[str, Any]:
             r"servers\[0\]\.created_at",
         ),
         (lambda d: json.dumps(d | {"servers": [d["servers"][0] | {"created_at": "2026-01-01"}]}), "without a zone"),
+        (
+            lambda d: json.dumps(d | {"servers": [d["servers"][0] | {"created_at": "9999-12-31T23:59:59+00:00"}]}),
+            "cannot be",
+        ),
+        (lambda d: json.dumps(d | {"region": "\ud800"}), "surrogates"),
+        (lambda d: json.dumps(d | {"build_time": float("inf")}), "seconds"),
         (lambda d: json.dumps(d | {"servers": {}}), r"world\.servers is no list"),
         (lambda d: json.dumps(d | {"ledger": []}), r"world\.ledger is no object"),
         (lambda d: json.dumps(d | {"jobs": [d["jobs"][0] | {"outcome": "MAYBE"}]}), "end that cannot be"),

@@ -1,0 +1,88 @@
+"""Image servers as manifest, state and cloud know them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.model.observed import Observation, ObservedJob, ObservedServer
+from reconciler.model.record import Record, Recorded
+from reconciler.model.spec import DeclaredServer, Manifest
+
+# Every other status may still change (facts sheet, 2.1).
+_JOB_ENDS = frozenset({"SUCCESS", "FAILED"})
+_NO_LABELS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One image server, declared or recorded or both; `server` and `job` are what the cloud shows of it.
+
+    `retired` is its record from when it was forgotten, `job` its build in flight. `successor_id` is the server that has
+    its name in the manifest now, where it is not declared itself.
+    """
+
+    server_id: str
+    declared: DeclaredServer | None = None
+    record: Record | None = None
+    retired: Record | None = None
+    server: ObservedServer | None = None
+    job: ObservedJob | None = None
+    successor_id: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that selects it: a server that is renamed has two."""
+        return tuple(one.name for one in (self.declared, self.record) if one is not None)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its declared labels; records keep none."""
+        return self.declared.labels if self.declared is not None else _NO_LABELS
+
+    @property
+    def past(self) -> Record | None:
+        """All that was ever recorded of it."""
+        return self.record or self.retired
+
+    @property
+    def job_ended(self) -> bool:
+        """True where the build in flight has ended, which only has to be recorded."""
+        return self.job is not None and self.job.status in _JOB_ENDS
+
+    @property
+    def protected(self) -> bool:
+        """True where the manifest protects it, or did before it left the manifest."""
+        if self.declared is not None:
+            return self.declared.protect
+        return self.record is not None and self.record.protect
+
+
+def find_subjects(manifest: Manifest, recorded: Recorded, observed: Observation | None) -> tuple[Subject, ...]:
+    """Every declared server in the manifest's order, then every recorded one that is not declared."""
+    declared = {server.server_id: server for server in manifest.servers.values()}
+    server_ids = (*declared, *(server_id for server_id in recorded.servers if server_id not in declared))
+    return tuple(_subject(server_id, declared.get(server_id), manifest, recorded, observed) for server_id in server_ids)
+
+
+def _subject(
+    server_id: str,
+    declared: DeclaredServer | None,
+    manifest: Manifest,
+    recorded: Recorded,
+    observed: Observation | None,
+) -> Subject:
+    record = recorded.servers.get(server_id)
+    successor = manifest.servers.get(record.name) if declared is None and record is not None else None
+    job = None
+    if observed is not None and record is not None and record.attempt is not None and record.in_flight:
+        job = observed.jobs.get(record.attempt.job_id)
+    return Subject(
+        server_id=server_id,
+        declared=declared,
+        record=record,
+        retired=recorded.retired.get(server_id),
+        server=observed.servers.get(server_id) if observed is not None else None,
+        job=job,
+        successor_id=successor.server_id if successor is not None else "",
+    )
