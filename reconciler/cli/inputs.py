@@ -14,7 +14,7 @@ from reconciler.errors import UsageError
 from reconciler.manifest.load import VariableSources, load
 from reconciler.model.record import Binding, Record, Recorded
 from reconciler.model.spec import Manifest
-from reconciler.state.local import LocalFile
+from reconciler.state.local import LocalState
 from reconciler.state.store import read
 
 STATE_NAME = "imgctl.state.json"
@@ -31,7 +31,7 @@ class Inputs:
     """
 
     manifest: Manifest
-    backend: LocalFile
+    backend: LocalState
     recorded: Recorded
     binding: Binding
 
@@ -48,7 +48,7 @@ def load_manifest(console: Console, source: ManifestFlags) -> Manifest:
 def load_inputs(console: Console, source: ManifestFlags, state: str | None) -> Inputs:
     """Manifest and state. Raises ManifestError, StateError, UsageError."""
     manifest = load_manifest(console, source)
-    backend = LocalFile(_state_path(source.file, state, manifest))
+    backend = LocalState(_state_path(source.file, state, manifest), _home(console.environ))
     return Inputs(manifest, backend, read(backend), _binding(manifest, console.environ))
 
 
@@ -86,6 +86,11 @@ def _binding(manifest: Manifest, environ: Mapping[str, str]) -> Binding:
         return Binding(provider, manifest.region or SIMULATED_REGION, manifest.project_id or SIMULATED_PROJECT)
     region = manifest.region or _first(environ, REGION_VARIABLES)
     return Binding(provider, region, manifest.project_id or _first(environ, PROJECT_VARIABLES))
+
+
+def _home(environ: Mapping[str, str]) -> Path | None:
+    home = Path(environ.get("HOME") or "")
+    return home if home.is_absolute() else None
 
 
 def _first(environ: Mapping[str, str], names: Sequence[str]) -> str:

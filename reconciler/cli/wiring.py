@@ -29,7 +29,7 @@ from reconciler.cloud.sending import Exchange
 from reconciler.cloud.settings import CloudSettings, Given, resolve_settings
 from reconciler.errors import StateError
 from reconciler.model.record import Binding, BuildStatus, Context, Recorded
-from reconciler.state.local import LockHolder
+from reconciler.state.store import LockHolder
 
 
 @dataclass(frozen=True, slots=True)

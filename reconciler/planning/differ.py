@@ -8,6 +8,8 @@ from typing import Any
 from reconciler.model.plan import FieldDiff
 from reconciler.model.spec import ImageSpec
 
+_ORDER = ("image.name", "image.description", "image.execute_sysprep")
+
 
 def diff_specs(before: ImageSpec | None, after: ImageSpec) -> tuple[FieldDiff, ...]:
     """The fields that differ, in a manifest's order; a field that is absent on one side is None there.
@@ -24,8 +26,11 @@ def diff_specs(before: ImageSpec | None, after: ImageSpec) -> tuple[FieldDiff, .
     left, right = _fields(before), _fields(after)
     found: Mapping[str, Any] = DeepDiff(left, right, view="tree", threshold_to_diff_deeper=0)
     paths = {str(level.path(output_format="list")[0]) for levels in found.values() for level in levels}
-    ordered = [*left, *(path for path in right if path not in left)]
-    return tuple(FieldDiff(path, left.get(path), right.get(path)) for path in ordered if path in paths)
+    return tuple(FieldDiff(path, left.get(path), right.get(path)) for path in sorted(paths, key=_place))
+
+
+def _place(path: str) -> tuple[int, str]:
+    return (_ORDER.index(path) if path in _ORDER else len(_ORDER), path)
 
 
 def _fields(spec: ImageSpec) -> dict[str, object]:

@@ -54,7 +54,7 @@ def _excerpt(excerpt: str, line: int, column: int, style: Style) -> Iterable[str
 
 
 def _window(cells: Sequence[str], place: int, room: int) -> tuple[int, int]:
-    """From where to where cells are shown: all where there is room, or as much around the place as there is room for."""
+    """From where to where cells are shown: all of them, or as many around the place as there is room for."""
     if sum(map(width, cells)) <= room:
         return 0, len(cells)
     begin = end = place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from reconciler.model.observed import ObservedServer
 from reconciler.model.record import Binding
@@ -14,6 +14,13 @@ _HEADER = """\
 # imgctl: the image that each image server should have. Change a line, then: imgctl plan
 version: 1
 """
+# What stands in a name of the manifest; none begins with one of - . _ and none is longer than 64.
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.\-\u4e00-\u9fa5]+")
+_LONGEST_NAME = 64
+# Plain text to every YAML reader, old ones that know more booleans included.
+_PLAIN = re.compile(
+    r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[a-z\u4e00-\u9fa5][a-z0-9_\-\u4e00-\u9fa5]*", re.IGNORECASE
+)
 
 
 def render_manifest(servers: Iterable[ObservedServer], binding: Binding) -> str:
@@ -21,22 +28,25 @@ def render_manifest(servers: Iterable[ObservedServer], binding: Binding) -> str:
     lines = [
         _HEADER.rstrip(),
         f"region: {binding.region}",
-        f"project_id: {binding.project_id}",
+        f'project_id: "{binding.project_id}"',
         "vars:",
         '  release: "1"                # patch day: change this line',
         "defaults:",
         "  image:",
         "    name: ${server.name}-${var.release}",
-        "image_servers:",
     ]
-    taken: set[str] = set()
-    for server in sorted(servers, key=lambda one: (one.name, one.id)):
-        key = _key(server, taken)
-        taken.add(key)
-        remarks = [clean(server.name) or "no name", server.status]
+    by_id = {server.id: server for server in servers}
+    entries: dict[str, list[str]] = {}
+    for server in sorted(by_id.values(), key=lambda one: (one.name, one.id)):
+        name = _free_name(server, entries)
+        remarks = [clean(server.name) or "no name", clean(server.status) or "no status"]
         if server.image_id:
-            remarks.append(f"shows image {server.image_id}")
-        lines += [f"  {key}:  # {', '.join(remarks)}", f"    server_id: {json.dumps(server.id)}"]
+            remarks.append(f"shows image {clean(server.image_id)}")
+        entries[name] = [f"  {_quoted(name)}:  # {', '.join(remarks)}", f"    server_id: {json.dumps(server.id)}"]
+    lines += [
+        "image_servers:" if entries else "image_servers: {}",
+        *(line for entry in entries.values() for line in entry),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -65,30 +75,21 @@ image_servers:
     )
 
 
-def _key(server: ObservedServer, taken: set[str]) -> str:
-    """A name for the manifest, from the server's own where that can be one; the id makes it unique."""
-    name = re.sub(r"[^A-Za-z0-9_.\\-\u4e00-\u9fa5]", "-", server.name).strip("-._")[:48]
-    if name and name not in taken:
-        return _quoted(name)
-    return _quoted(f"{name or 'server'}-{server.id[-8:].strip('-_')}")
+def _free_name(server: ObservedServer, taken: Collection[str]) -> str:
+    """A name for the manifest that is not taken yet: the server's own as far as it can be one, else with its id."""
+    own = _NOT_IN_NAMES.sub("-", server.name).strip("-._")
+    if own and len(own) <= _LONGEST_NAME and own not in taken:
+        return own
+    tail = server.id[-8:].strip("-_") or "0"
+    number = 1
+    while True:
+        suffix = f"-{tail}" if number == 1 else f"-{tail}-{number}"
+        name = (own[: _LONGEST_NAME - len(suffix)] or "server") + suffix
+        if name not in taken:
+            return name
+        number += 1
 
 
 def _quoted(name: str) -> str:
-    """Quoted where YAML would read something else than text."""
-    return (
-        name
-        if re.fullmatch(r"[A-Za-z\u4e00-\u9fa5][A-Za-z0-9_\-\u4e00-\u9fa5]*", name)
-        and name.lower()
-        not in {
-            "y",
-            "n",
-            "yes",
-            "no",
-            "on",
-            "off",
-            "true",
-            "false",
-            "null",
-        }
-        else json.dumps(name, ensure_ascii=False)
-    )
+    """Quoted where a YAML reader may take it for something else than text."""
+    return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)

@@ -66,9 +66,7 @@ def summary_lines(plan: Plan, style: Style) -> Iterable[str]:
     """The counts in our own words, and what holds the plan back."""
     yield style(plan_line(plan), "bold")
     summary = plan.summary
-    counts = [
-        f"{summary[name]} {name}" for name in (*_COUNTED, "unavailable", "unchanged") if summary[name]
-    ]
+    counts = [f"{summary[name]} {name}" for name in (*_COUNTED, "unavailable", "unchanged") if summary[name]]
     about = f"; about {duration(plan.expected_seconds)}" if plan.expected_seconds else ""
     yield ", ".join(counts) + about
     if plan.gated:

@@ -35,13 +35,14 @@ def render_progress(happened: Progress, style: Style) -> str:
     match happened:
         case JobKnown(name, _, job_id, found):
             how = "found its build" if found else "build started"
-            return f"{clean(name)}: {how}, job {job_id}"
+            return f"{clean(name)}: {how}, job {clean(job_id)}"
         case JobResumed(name, _, job_id):
-            return f"{clean(name)}: waiting for job {job_id}"
+            return f"{clean(name)}: waiting for job {clean(job_id)}"
         case BuildSucceeded(name, _, job_id, image_id, seconds):
-            return f"{clean(name)}: {style('built', 'green')} image {image_id} in {duration(seconds)} (job {job_id})"
+            built = f"{style('built', 'green')} image {clean(image_id)} in {duration(seconds)}"
+            return f"{clean(name)}: {built} (job {clean(job_id)})"
         case BuildFailed(name, _, job_id, error):
-            what = f"job {job_id} failed" if job_id else "not started"
+            what = f"job {clean(job_id)} failed" if job_id else "not started"
             said = f"{error.code} {error.message}".strip()
             trace = f" (request id {error.request_id})" if error.request_id else ""
             return f"{clean(name)}: {style(what, 'red')}: {clean(said)}{clean(trace)}"

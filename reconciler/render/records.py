@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,9 +13,12 @@ from reconciler.errors import UsageError
 from reconciler.model.observed import ObservedJob
 from reconciler.model.record import Build, BuildStatus, Record
 from reconciler.model.spec import DeclaredServer
-from reconciler.render.terminal import Style, clean, table
+from reconciler.render.terminal import Style, clean, json_text, table
 
 _STATUS_COLOURS = {"held": "green", "failed": "red", "in doubt": "yellow", "building": "blue"}
+
+# What ends a quoted text of HCL, begins an escape or a template in it, or cannot be seen.
+_HCL_SPECIAL = re.compile(r"""["\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]|[$%](?=\{)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def render_status(rows: Iterable[StatusRow], style: Style) -> str:
                 clean(row.name),
                 row.status,
                 clean(held.spec.name) if held is not None else "-",
-                held.image_id if held is not None else "-",
+                clean(held.image_id) if held is not None else "-",
                 moment(held.built_at) if held is not None else "-",
                 clean(row.remarks),
             )
@@ -115,7 +118,10 @@ def render_record(record: Record, style: Style) -> str:
         rows += [(f"trigger {key}", value) for key, value in sorted(held.spec.triggers.items())]
     else:
         rows.append(("image", "none held"))
-    lines = [style(clean(record.name), "bold"), *table(((key, clean(value)) for key, value in rows), indent="  ")]
+    lines = [
+        style(clean(record.name), "bold"),
+        *table(((clean(key), clean(value)) for key, value in rows), indent="  "),
+    ]
     if record.builds:
         lines += ["", style("builds, latest first", "bold")]
         lines += table((_build_row(build) for build in reversed(record.builds)), indent="  ")
@@ -157,14 +163,14 @@ def render_outputs(images: Mapping[str, str], form: str) -> str:
     """
     match form:
         case "json":
-            return json.dumps({"image_ids": dict(images)}, ensure_ascii=False, indent=2) + "\n"
+            return json_text({"image_ids": dict(images)})
         case "tfvars":
             body = "".join(f"  {_hcl(name)} = {_hcl(image)}\n" for name, image in images.items())
             return "image_ids = {\n" + body + "}\n"
         case "env":
             return _env(images)
         case _:
-            return "".join(line + "\n" for line in table((clean(name), image) for name, image in images.items()))
+            return "".join(line + "\n" for line in table((clean(name), clean(image)) for name, image in images.items()))
 
 
 def moment(when: datetime | None) -> str:
@@ -186,12 +192,20 @@ def _env(images: Mapping[str, str]) -> str:
                 f"{other} and {name} would both be {variable}", hint="Use --format json, or name one image server."
             )
         names[name] = variable
-    return "".join(f"{names[name]}={image}\n" for name, image in images.items())
+    # The ids are plain; were one not, a shell that reads this must still see a value and nothing else.
+    return "".join(f"{names[name]}={shlex.quote(image)}\n" for name, image in images.items())
 
 
 def _hcl(text: str) -> str:
-    """A text as HCL writes it: JSON's escapes, and no template."""
-    return json.dumps(text, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
+    """A text as HCL writes it: quoted, no template in it, and whatever is unprintable as its code."""
+    return f'"{_HCL_SPECIAL.sub(lambda found: _hcl_code(ord(found[0])), text)}"'
+
+
+def _hcl_code(code: int) -> str:
+    if 0xD800 <= code <= 0xDFFF:
+        # Half a character, which no text file can hold.
+        code = 0xFFFD
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _build_row(build: Build) -> tuple[str, ...]:
@@ -200,8 +214,8 @@ def _build_row(build: Build) -> tuple[str, ...]:
         moment(build.requested_at),
         build.status.value,
         clean(build.spec.name),
-        f"job {build.job_id}" if build.job_id else "no job",
-        clean(error) or (f"image {build.image_id}" if build.image_id else ""),
+        f"job {clean(build.job_id)}" if build.job_id else "no job",
+        clean(error) or (f"image {clean(build.image_id)}" if build.image_id else ""),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -33,9 +34,14 @@ def _escape(char: str) -> str:
 
 
 def json_text(document: object) -> str:
-    """A document as JSON, ending in a newline. It is read in terminals too, so it holds nothing unprintable either."""
-    text = json.dumps(document, ensure_ascii=False, indent=2)
-    return "".join(map(_json_line, text.split("\n"))) if text.isascii() is False else text + "\n"
+    """A document as JSON, ending in a newline. Terminals show it too: what is unprintable is escaped in it as well."""
+    lines = json.dumps(document, ensure_ascii=False, indent=2).split("\n")
+    return "".join(f"{line if line.isprintable() else _json_escaped(line)}\n" for line in lines)
+
+
+def _json_escaped(line: str) -> str:
+    # Unprintable characters stand in strings only, where JSON takes them escaped.
+    return "".join(char if char.isprintable() or char == _WIDE_BLANK else json.dumps(char)[1:-1] for char in line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,43 +6,44 @@ The published description of the same format is `schemas/state.schema.json`; the
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.errors import StateError
 from reconciler.model.record import Binding, Build, BuildError, BuildStatus, Context, Held, Record, Recorded
 from reconciler.model.spec import ImageSpec, Limits
+from reconciler.state.document import Patch
+from reconciler.state.fields import ID, RESTORE, Fields
 
 VERSION = 1
-_RESTORE = (
-    "Restore the file from a backup. Do not delete it: "
-    "without it imgctl does not know which images and jobs are its own."
-)
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
-def encode(recorded: Recorded) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A document as it was read: the records, and the number of the last journal frame that it holds."""
+
+    recorded: Recorded
+    folded: int
+
+
+def encode(recorded: Recorded, folded: int) -> bytes:
     """The document as bytes, readable: two spaces, one field a line, ending in a newline."""
-    document: dict[str, Any] = {"version": VERSION, "lineage": recorded.lineage, "serial": recorded.serial}
-    if recorded.bound_to is not None:
-        bound = recorded.bound_to
-        document["bound_to"] = {"provider": bound.provider, "region": bound.region, "project_id": bound.project_id}
-    limits = _present(
-        max_changes=recorded.limits.max_changes,
-        max_prunes=recorded.limits.max_prunes,
-        max_in_flight=recorded.limits.max_in_flight,
-    )
-    if limits:
-        document["limits"] = limits
+    document: dict[str, Any] = {
+        "version": VERSION,
+        "lineage": recorded.lineage,
+        "serial": recorded.serial,
+        "folded": folded,
+        **_present(bound_to=_binding_out(recorded.bound_to), limits=_limits_out(recorded.limits)),
+    }
     document["servers"] = {key: _record_out(record) for key, record in recorded.servers.items()}
     document["retired"] = {key: _record_out(record) for key, record in recorded.retired.items()}
     return json.dumps(document, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
-def decode(content: bytes, source: str) -> Recorded:
-    """The records of a document; `source` names it in errors.
+def decode(content: bytes, source: str) -> Stored:
+    """A document; `source` names it in errors.
 
     Raises StateError where the document is truncated, of a newer version, or has a field that cannot be: with the
     field's path. An empty document is damage, never "no state".
@@ -53,8 +54,8 @@ def decode(content: bytes, source: str) -> Recorded:
         raise StateError(f"{source}: nested too deeply to be a state") from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         what = "is empty" if not content.strip() else f"is damaged or cut short: {error}"
-        raise StateError(f"{source} {what}", hint=_RESTORE) from None
-    top = _Object(document, source)
+        raise StateError(f"{source} {what}", hint=RESTORE) from None
+    top = Fields(document, source)
     version = top.raw.get("version")
     if isinstance(version, int) and version > VERSION:
         raise StateError(
@@ -62,22 +63,45 @@ def decode(content: bytes, source: str) -> Recorded:
             hint="Use the imgctl that wrote it, or a newer one.",
         )
     if version != VERSION or isinstance(version, bool):
-        raise StateError(f"{source} is no imgctl state: its version is {version!r}", hint=_RESTORE)
-    bound = top.object("bound_to")
-    limits = top.object("limits")
-    return Recorded(
+        raise StateError(f"{source} is no imgctl state: its version is {version!r}", hint=RESTORE)
+    recorded = Recorded(
         lineage=top.text("lineage"),
         serial=top.number("serial"),
-        bound_to=None
-        if bound is None
-        else Binding(bound.text("provider"), bound.text("region"), bound.text("project_id")),
+        bound_to=_binding_in(top),
         servers=_records_in(top, "servers"),
         retired=_records_in(top, "retired"),
-        limits=Limits()
-        if limits is None
-        else Limits(limits.count("max_changes"), limits.count("max_prunes"), limits.count("max_in_flight")),
+        limits=_limits_in(top),
         exists=True,
     )
+    return Stored(recorded, top.count("folded") or 0)
+
+
+def encode_patch(patch: Patch) -> dict[str, Any]:
+    """A patch as a journal frame carries it."""
+    return _present(
+        serial=patch.serial,
+        bound_to=_binding_out(patch.bound_to),
+        limits=_limits_out(patch.limits),
+        servers={key: record and _record_out(record) for key, record in patch.servers.items()},
+        retired={key: record and _record_out(record) for key, record in patch.retired.items()},
+    )
+
+
+def replay(recorded: Recorded, patches: Iterable[Mapping[str, Any]], source: str) -> Recorded:
+    """The state after the patches of a journal. Raises StateError where one has a field that cannot be."""
+    servers, retired = dict(recorded.servers), dict(recorded.retired)
+    serial, bound_to, limits = recorded.serial, recorded.bound_to, recorded.limits
+    for patch in patches:
+        top = Fields(patch, source)
+        serial, bound_to, limits = top.number("serial"), _binding_in(top), _limits_in(top)
+        for key, records in (("servers", servers), ("retired", retired)):
+            section = top.object(key)
+            for server_id in section.raw if section is not None else ():
+                if section is not None and section.raw[server_id] is not None:
+                    records[server_id] = _record_in(server_id, section.member(server_id))
+                else:
+                    records.pop(server_id, None)
+    return replace(recorded, servers=servers, retired=retired, serial=serial, bound_to=bound_to, limits=limits)
 
 
 def time_out(moment: datetime | None) -> str | None:
@@ -90,6 +114,28 @@ def time_out(moment: datetime | None) -> str | None:
 def _present(**fields: object) -> dict[str, object]:
     """The fields that say something: neither None nor empty."""
     return {key: value for key, value in fields.items() if value not in (None, "", {}, [])}
+
+
+def _binding_out(bound: Binding | None) -> dict[str, object] | None:
+    if bound is None:
+        return None
+    return {"provider": bound.provider, "region": bound.region, "project_id": bound.project_id}
+
+
+def _binding_in(top: Fields) -> Binding | None:
+    bound = top.object("bound_to")
+    return None if bound is None else Binding(bound.text("provider"), bound.text("region"), bound.text("project_id"))
+
+
+def _limits_out(limits: Limits) -> dict[str, object]:
+    return _present(max_changes=limits.max_changes, max_prunes=limits.max_prunes, max_in_flight=limits.max_in_flight)
+
+
+def _limits_in(top: Fields) -> Limits:
+    limits = top.object("limits")
+    if limits is None:
+        return Limits()
+    return Limits(limits.count("max_changes"), limits.count("max_prunes"), limits.count("max_in_flight"))
 
 
 def _record_out(record: Record) -> dict[str, object]:
@@ -145,15 +191,15 @@ def _spec_out(spec: ImageSpec) -> dict[str, object]:
     )
 
 
-def _records_in(top: _Object, key: str) -> dict[str, Record]:
+def _records_in(top: Fields, key: str) -> dict[str, Record]:
     section = top.object(key)
     if section is None:
         return {}
     return {server_id: _record_in(server_id, section.member(server_id)) for server_id in section.raw}
 
 
-def _record_in(server_id: str, node: _Object) -> Record:
-    if not _ID.fullmatch(server_id):
+def _record_in(server_id: str, node: Fields) -> Record:
+    if not ID.fullmatch(server_id):
         raise node.problem("", "this is no server id: letters, digits, - and _ only, 1 to 128 of them")
     held = node.object("held")
     attempt = node.object("attempt")
@@ -175,7 +221,7 @@ def _record_in(server_id: str, node: _Object) -> Record:
     )
 
 
-def _build_in(node: _Object) -> Build:
+def _build_in(node: Fields) -> Build:
     requested_at = node.time("requested_at")
     if requested_at is None:
         raise node.problem("requested_at", "is missing")
@@ -207,7 +253,7 @@ def _build_in(node: _Object) -> Build:
     )
 
 
-def _spec_in(node: _Object) -> ImageSpec:
+def _spec_in(node: Fields) -> ImageSpec:
     triggers = node.object("triggers")
     return ImageSpec(
         name=node.text("name"),
@@ -215,73 +261,3 @@ def _spec_in(node: _Object) -> ImageSpec:
         execute_sysprep=node.flag("execute_sysprep"),
         triggers={} if triggers is None else {key: triggers.text(key) for key in triggers.raw},
     )
-
-
-class _Object:
-    """A JSON object that knows its path, so that an error can name the field."""
-
-    __slots__ = ("raw", "where")
-
-    def __init__(self, value: object, where: str) -> None:
-        if not isinstance(value, dict):
-            raise StateError(f"{where}: must be an object", hint=_RESTORE)
-        self.raw: Mapping[str, Any] = value
-        self.where = where
-
-    def problem(self, key: str, what: str) -> StateError:
-        return StateError(f"{self.where}{'/' + key if key else ''}: {what}", hint=_RESTORE)
-
-    def member(self, key: str) -> _Object:
-        return _Object(self.raw[key], f"{self.where}/{key}")
-
-    def object(self, key: str) -> _Object | None:
-        return self.member(key) if self.raw.get(key) is not None else None
-
-    def required(self, key: str) -> _Object:
-        if key not in self.raw:
-            raise self.problem(key, "is missing")
-        return self.member(key)
-
-    def objects(self, key: str) -> list[_Object]:
-        items = self.raw.get(key, [])
-        if not isinstance(items, list):
-            raise self.problem(key, "must be a list")
-        return [_Object(item, f"{self.where}/{key}/{index}") for index, item in enumerate(items)]
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self.raw.get(key, default)
-        if not isinstance(value, str):
-            raise self.problem(key, "is missing" if value is None else "must be text")
-        return value
-
-    def identifier(self, key: str, default: str | None = None) -> str:
-        value = self.text(key, default)
-        if value != default and not _ID.fullmatch(value):
-            raise self.problem(key, "is no id: letters, digits, - and _ only, 1 to 128 of them")
-        return value
-
-    def number(self, key: str) -> int:
-        value = self.raw.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.problem(key, "must be a whole number, 0 or more")
-        return value
-
-    def count(self, key: str) -> int | None:
-        return None if self.raw.get(key) is None else self.number(key)
-
-    def flag(self, key: str) -> bool | None:
-        value = self.raw.get(key)
-        if value is not None and not isinstance(value, bool):
-            raise self.problem(key, "must be true or false")
-        return value
-
-    def time(self, key: str) -> datetime | None:
-        if self.raw.get(key) is None:
-            return None
-        try:
-            moment = datetime.fromisoformat(self.text(key))
-        except ValueError:
-            raise self.problem(key, "must be a time such as 2026-11-23T10:00:00.000Z") from None
-        if moment.tzinfo is None:
-            raise self.problem(key, "must name its time zone, as in 2026-11-23T10:00:00.000Z")
-        return moment

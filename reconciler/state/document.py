@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import assert_never
 from uuid import uuid4
 
 from reconciler.errors import StateError
-from reconciler.model.record import Build, BuildStatus, Held, Record, Recorded
+from reconciler.model.record import Binding, Build, BuildStatus, Held, Record, Recorded
+from reconciler.model.spec import Limits
 from reconciler.state import events
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Some records as they are from now on, by server id; None where there is none any more."""
+
+    serial: int
+    bound_to: Binding | None
+    limits: Limits
+    servers: Mapping[str, Record | None]
+    retired: Mapping[str, Record | None]
 
 
 class Document:
@@ -27,6 +40,12 @@ class Document:
         self._limits = recorded.limits
         self._servers = dict(recorded.servers)
         self._retired = dict(recorded.retired)
+        self._touched: set[str] = set()
+
+    @property
+    def lineage(self) -> str:
+        """Which state this is; made up where it is a new one."""
+        return self._lineage
 
     def view(self) -> Recorded:
         """The state as it is now; a live view, cheap at any size."""
@@ -38,6 +57,17 @@ class Document:
             retired=MappingProxyType(self._retired),
             limits=self._limits,
             exists=self._exists,
+        )
+
+    def take_patch(self) -> Patch:
+        """What has changed since this was last asked: the touched records as they are now, gone ones as None."""
+        touched, self._touched = self._touched, set()
+        return Patch(
+            serial=self._serial,
+            bound_to=self._bound_to,
+            limits=self._limits,
+            servers={server_id: self._servers.get(server_id) for server_id in sorted(touched)},
+            retired={server_id: self._retired.get(server_id) for server_id in sorted(touched)},
         )
 
     def apply(self, event: events.Event) -> None:
@@ -71,6 +101,7 @@ class Document:
                 record = self._record(event.server_id)
                 self._retired[event.server_id] = replace(record, retired_at=event.at)
                 del self._servers[event.server_id]
+                self._touched.add(event.server_id)
             case events.DescriptionEdited():
                 record = self._record(event.server_id)
                 if record.held is None:
@@ -84,6 +115,7 @@ class Document:
 
     def _put(self, record: Record) -> None:
         self._servers[record.server_id] = record
+        self._touched.add(record.server_id)
 
     def _record(self, server_id: str) -> Record:
         try:

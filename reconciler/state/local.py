@@ -1,158 +1,201 @@
-"""A state in a local file: read whole, replaced whole, guarded by a lock that dies with its owner."""
+"""A state in local files: a document, the journal beside it, and a lock that dies with its owner."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
+import hashlib
 import json
 import os
-import stat
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 from reconciler.errors import StateError, StateLocked
+from reconciler.state import files
+from reconciler.state.store import LockHolder
 
-_MODE = 0o600
-
-
-@dataclass(frozen=True, slots=True)
-class LockHolder:
-    """Who holds a lock, for messages only: the kernel's lock is what counts. `since` is UTC, ISO 8601."""
-
-    who: str
-    host: str
-    pid: int
-    since: str
-    operation: str
-
-    def __str__(self) -> str:
-        return f"{self.who} on {self.host} (process {self.pid}), since {self.since}, for {self.operation}"
+_REPLACED_LOCKS = 10
 
 
-class LocalFile:
-    """The bytes of a state at `path`. The lock beside it, `path.lock`, is never renamed or removed.
+class LocalState:
+    """The files of the state at `path`: `path` itself, `.journal`, `.lock` and, after an emergency, `.emergency`.
 
-    State and lock are regular files, opened without following links; both are readable by their owner only.
+    All are regular files that only their owner can read, opened without following links. The lock file is never renamed
+    or removed. `home` is where an emergency is kept if the state's own folder takes nothing any more.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, home: Path | None = None) -> None:
         self.path = path
-        self._temporary = path.with_name(path.name + ".tmp")
-        self._lock_path = path.with_name(path.name + ".lock")
+        self._journal_path = _beside(path, ".journal")
+        self._lock_path = _beside(path, ".lock")
+        name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+        self._emergencies = [_beside(path, ".emergency")]
+        if home is not None:
+            self._emergencies.append(home / ".local/state/imgctl" / f"{name}.emergency")
+        # The journal, once something has been appended to it; closed with the lock.
+        self._journal: int | None = None
 
     def __str__(self) -> str:
         return str(self.path)
 
-    def read(self) -> bytes | None:
-        """The whole document as it is now; None where there is no file. Takes no lock: a replacement is atomic."""
-        with self._translated("read"):
-            try:
-                descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return None
-            with os.fdopen(descriptor, "rb") as file:
-                _assert_regular(descriptor, self.path)
-                return file.read()
+    def read_document(self) -> bytes | None:
+        """See Backend."""
+        with _translated("read", self.path):
+            return files.read(self.path)
 
-    def replace(self, content: bytes) -> None:
-        """Put `content` in the document's place, durable on return. For the holder of the lock only.
+    def read_journal(self) -> bytes | None:
+        """See Backend."""
+        with _translated("read", self._journal_path):
+            return files.read(self._journal_path)
 
-        A crash at any instant leaves the old document or the new one, whole.
-        """
-        with self._translated("write"):
-            # A crash may have left one behind; the lock says that nobody else is writing it.
-            self._temporary.unlink(missing_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            try:
-                descriptor = os.open(self._temporary, flags, _MODE)
-                with os.fdopen(descriptor, "wb", buffering=0) as file:
-                    _write_all(file.fileno(), content)
-                    os.fsync(file.fileno())
-                self._temporary.rename(self.path)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    self._temporary.unlink(missing_ok=True)
-                raise
-            self._sync_folder()
+    def replace_document(self, content: bytes) -> None:
+        """See Backend."""
+        _replace(self.path, content)
 
-    def lock(self, holder: LockHolder) -> LocalLock:
-        """The exclusive lock, held until it is closed or the process ends.
+    def replace_journal(self, content: bytes) -> None:
+        """See Backend."""
+        self._close_journal()
+        _replace(self._journal_path, content)
 
-        Raises StateLocked, naming the holder, where another process has it.
-        """
-        with self._translated("lock"):
-            # A lock file that was replaced between open and flock guards nothing: look again, a few times.
-            for _ in range(10):
-                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                descriptor = os.open(self._lock_path, flags, _MODE)
+    def append(self, frame: bytes) -> None:
+        """See Backend."""
+        with _translated("write", self._journal_path):
+            if self._journal is None:
+                self._journal = files.open_to_append(self._journal_path)
+            files.write(self._journal, frame)
+            files.sync(self._journal)
+
+    def lock(self, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> LocalLock:
+        """See Backend."""
+        with _translated("lock", self._lock_path):
+            replaced = 0
+            while replaced < _REPLACED_LOCKS:
+                descriptor = files.open_lock(self._lock_path)
                 try:
-                    _assert_regular(descriptor, self._lock_path)
-                    self._acquire(descriptor)
+                    files.lock(descriptor)
+                    # A lock file that was replaced between open and lock guards nothing: once more.
                     if _same_file(descriptor, self._lock_path):
-                        lock = LocalLock(descriptor)
-                        lock.describe(holder)
-                        return lock
+                        _describe(descriptor, holder)
+                        return LocalLock(descriptor, self._close_journal)
+                except BlockingIOError:
+                    refusal = StateLocked(
+                        f"{self.path} is locked by {_read_holder(descriptor)}",
+                        hint="Wait until that run has ended, or use --lock-timeout. "
+                        "The lock goes with its process; nothing needs to be unlocked.",
+                    )
+                    os.close(descriptor)
+                    if wait is None:
+                        raise refusal from None
+                    wait(refusal)
+                    continue
                 except BaseException:
                     os.close(descriptor)
                     raise
                 os.close(descriptor)
+                replaced += 1
             raise StateError(
                 f"{self._lock_path} keeps being replaced", hint="Nothing may rename or remove the lock file."
             )
 
-    def _acquire(self, descriptor: int) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateLocked(
-                f"{self.path} is locked by {_read_holder(descriptor)}",
-                hint="Wait until that run has ended. The lock goes with its process; nothing needs to be unlocked.",
-            ) from None
+    def save_emergency(self, content: bytes) -> str:
+        """See Backend."""
+        problem: OSError | None = None
+        for path in self._emergencies:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # What an earlier emergency left is added to: nobody has folded it in yet.
+                earlier = files.read(path) or b""
+                _write_new(path, earlier + content)
+            except OSError as error:
+                problem = error
+            else:
+                return str(path)
+        raise StateError(f"no place takes an emergency file: {problem}") from problem
 
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def read_emergencies(self) -> list[tuple[str, bytes]]:
+        """See Backend."""
+        found = []
+        for path in self._emergencies:
+            with _translated("read", path):
+                content = files.read(path)
+            if content is not None:
+                found.append((str(path), content))
+        return found
 
-    @contextlib.contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StateError(f"cannot {verb} the state {self.path}: {error.strerror}", hint=_hint(error)) from error
+    def remove_emergency(self, place: str) -> None:
+        """See Backend."""
+        path = Path(place)
+        with _translated("write", path):
+            files.remove(path)
+            files.sync_folder(path.parent)
+
+    def _close_journal(self) -> None:
+        if self._journal is not None:
+            os.close(self._journal)
+            self._journal = None
 
 
 class LocalLock:
-    """A held lock. Closing it lets others in; so does the end of the process, however it comes."""
+    """A held lock. Leaving it lets others in; so does the end of the process, however it comes."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, closing: Callable[[], None]) -> None:
         self._descriptor = descriptor
-
-    def describe(self, holder: LockHolder) -> None:
-        """Write down who holds the lock; that it could not be written does not weaken the lock."""
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, json.dumps(asdict(holder), ensure_ascii=False).encode() + b"\n", 0)
-
-    def close(self) -> None:
-        """Release the lock."""
-        os.close(self._descriptor)
+        self._closing = closing
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing()
+        files.unlock(self._descriptor)
 
 
-def _assert_regular(descriptor: int, path: Path) -> None:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise StateError(f"{path} is not a regular file", hint="The state must be a plain file in a folder of its own.")
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put a file in `path`'s place: a crash at any instant leaves the old one or the new one, whole."""
+    with _translated("write", path):
+        _write_new(path, content)
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    temporary = _beside(path, ".tmp")
+    # A crash may have left one behind; the lock says that nobody is writing it now.
+    files.remove(temporary)
+    try:
+        descriptor = files.create(temporary)
+        try:
+            files.write(descriptor, content)
+            files.sync(descriptor)
+        finally:
+            os.close(descriptor)
+        files.rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            files.remove(temporary)
+        raise
+    files.sync_folder(path.parent)
+
+
+def _describe(descriptor: int, holder: LockHolder) -> None:
+    """Write down who holds the lock; that it could not be written does not weaken the lock."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(asdict(holder), ensure_ascii=False).encode() + b"\n", 0)
+
+
+def _read_holder(descriptor: int) -> str:
+    try:
+        return str(LockHolder(**json.loads(os.pread(descriptor, 4096, 0))))
+    except (OSError, ValueError, TypeError):
+        return "another process"
 
 
 def _same_file(descriptor: int, path: Path) -> bool:
@@ -164,17 +207,12 @@ def _same_file(descriptor: int, path: Path) -> bool:
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
-def _read_holder(descriptor: int) -> str:
+@contextlib.contextmanager
+def _translated(verb: str, path: Path) -> Iterator[None]:
     try:
-        return str(LockHolder(**json.loads(os.pread(descriptor, 4096, 0))))
-    except (OSError, ValueError, TypeError):
-        return "another process"
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+        yield
+    except OSError as error:
+        raise StateError(f"cannot {verb} {path}: {error.strerror}", hint=_hint(error)) from error
 
 
 def _hint(error: OSError) -> str:

@@ -1,31 +1,131 @@
-"""What a state is read from, and reading it: without a lock, from one snapshot."""
+"""What a state is kept in, and reading it: without a lock, from one consistent moment."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
 
+from reconciler.errors import StateError
 from reconciler.model.record import Recorded
-from reconciler.state.codec import decode
-from reconciler.state.local import LocalLock, LockHolder
+from reconciler.state import journal
+from reconciler.state.codec import Stored, decode, replay
+
+# A fold takes two renames; a reader that meets so many of them in a row meets something else.
+_READS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """Who holds a lock, for messages: what counts is the lock itself. `since` is UTC, ISO 8601."""
+
+    who: str
+    host: str
+    pid: int
+    since: str
+    operation: str
+
+    def __str__(self) -> str:
+        return f"{self.who} on {self.host} (process {self.pid}), since {self.since}, for {self.operation}"
+
+
+class Lock(Protocol):
+    """A held lock; leaving it gives it back."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class Backend(Protocol):
-    """Where the bytes of a state live. Dumb on purpose: what they mean is the store's business."""
+    """Where the bytes of a state live: a document, its journal, and what an emergency left. Dumb on purpose.
 
-    def read(self) -> bytes | None:
+    What the bytes mean is the store's business. Everything that writes is durable on return, or raises StateError.
+    """
+
+    def read_document(self) -> bytes | None:
         """The whole document, None where there is none."""
         ...
 
-    def replace(self, content: bytes) -> None:
-        """Put a new document in its place: atomic, and durable on return."""
+    def read_journal(self) -> bytes | None:
+        """The whole journal, its last write perhaps half done, None where there is none."""
         ...
 
-    def lock(self, holder: LockHolder) -> LocalLock:
-        """Become the only writer, or raise StateLocked."""
+    def lock(self, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> Lock:
+        """Become the only writer. Raises StateLocked; with `wait`, what that raises, called at each refusal."""
+        ...
+
+    def replace_document(self, content: bytes) -> None:
+        """Put a new document in the old one's place, in one step."""
+        ...
+
+    def replace_journal(self, content: bytes) -> None:
+        """Put a new journal in the old one's place, in one step."""
+        ...
+
+    def append(self, frame: bytes) -> None:
+        """Add a frame to the journal, in one write."""
+        ...
+
+    def save_emergency(self, content: bytes) -> str:
+        """Keep something wherever it can still be kept; says where."""
+        ...
+
+    def read_emergencies(self) -> list[tuple[str, bytes]]:
+        """What emergencies have left, each with its place."""
+        ...
+
+    def remove_emergency(self, place: str) -> None:
+        """Forget what an emergency left."""
         ...
 
 
 def read(backend: Backend) -> Recorded:
     """The state as a reader sees it; `exists` is False where none was found. Raises StateError where it is damaged."""
-    content = backend.read()
-    return Recorded() if content is None else decode(content, str(backend))
+    recorded, _ = read_with_journal(backend)
+    return recorded
+
+
+def read_with_journal(backend: Backend) -> tuple[Recorded, journal.Journal | None]:
+    """The state with its journal's frames in it, and the journal. Repairs nothing."""
+    source = f"{backend}.journal"
+    problem = ""
+    for _ in range(_READS):
+        before = _header(backend.read_journal(), source)
+        content = backend.read_document()
+        after = backend.read_journal()
+        if before != _header(after, source):
+            # The writer folded in between: what was read does not belong together.
+            problem = "it keeps changing"
+            continue
+        if content is None:
+            if after is None:
+                return Recorded(), None
+            problem = "its document is missing"
+            continue
+        stored = decode(content, str(backend))
+        if after is None:
+            return stored.recorded, None
+        found = journal.decode(after, source)
+        if found.header.lineage != stored.recorded.lineage:
+            problem = "it belongs to another document"
+        elif found.header.after > stored.folded:
+            problem = "its document is older than it is"
+        else:
+            return _replayed(stored, found, source), found
+    raise StateError(
+        f"{source} does not fit: {problem}",
+        hint="Restore the state and its journal together from a backup, from the same moment.",
+    )
+
+
+def _header(content: bytes | None, source: str) -> journal.Header | None:
+    return None if content is None else journal.decode_header(content, source)
+
+
+def _replayed(stored: Stored, found: journal.Journal, source: str) -> Recorded:
+    patches = (patch for number, patch in found.frames if number > stored.folded)
+    return replay(stored.recorded, patches, source)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from reconciler.errors import StateError
 from reconciler.model.record import Recorded
-from reconciler.state.codec import encode
+from reconciler.state import emergency, journal
+from reconciler.state.codec import encode, encode_patch
 from reconciler.state.document import Document
-from reconciler.state.events import Event
-from reconciler.state.local import LockHolder
-from reconciler.state.store import Backend, read
+from reconciler.state.events import BuildSubmitted, Event
+from reconciler.state.store import Backend, LockHolder, read_with_journal
+
+# The journal is folded into the document when it has grown beyond this, and beyond the document, in bytes: so an event
+# costs the same whatever the fleet's size.
+_FOLD_BEYOND = 1 << 20
 
 
 class Writer:
@@ -21,22 +27,42 @@ class Writer:
         with Writer(backend, holder) as writer:
             await writer.commit(event, …)      # durable on return
 
-    Events that arrive while a write is under way go to disk together with the next one, so the number of writes does
-    not grow with the number of builds that start at once. The first write that fails ends all writing: what is in
-    memory after that would be a lie to rely on.
+    Events that arrive while a write is under way go to disk together with the next one. The first write that fails ends
+    all writing: a job ID that is known and cannot be recorded goes to an emergency file, which the next writer takes in
+    first. `wait` decides what happens while another process holds the lock, see Backend.
     """
 
-    def __init__(self, backend: Backend, holder: LockHolder) -> None:
+    def __init__(self, backend: Backend, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> None:
         self._backend = backend
-        self._lock = backend.lock(holder)
-        try:
-            self._document = Document(read(backend))
-        except BaseException:
-            self._lock.close()
-            raise
+        self._lock = backend.lock(holder, wait)
         self._waiting: list[asyncio.Future[None]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._broken: StateError | None = None
+        # The number of the last frame, and how large the journal and the document are, in bytes.
+        self._number = self._journal_size = self._document_size = 0
+        # False until there are files to append to: a command that records nothing leaves none behind.
+        self._begun = False
+        try:
+            self._open()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _open(self) -> None:
+        recorded, found = read_with_journal(self._backend)
+        self._document = Document(recorded)
+        if found is not None:
+            self._number = found.frames[-1][0] if found.frames else found.header.after
+        found_jobs = emergency.missing_jobs(self._backend, recorded)
+        for event in found_jobs:
+            self._document.apply(event)
+        if found_jobs or (found is not None and (found.frames or found.torn)):
+            # A run that did not end well left something: from here on the document has it.
+            self._fold(encode(self.recorded, self._number))
+        elif found is not None:
+            self._begun = True
+        emergency.clear(self._backend, self.recorded)
+        self._document.take_patch()
 
     @property
     def recorded(self) -> Recorded:
@@ -45,6 +71,16 @@ class Writer:
 
     async def commit(self, *events: Event) -> None:
         """Record events; on return they are on disk. Raises StateError where they cannot be, now and ever after."""
+        try:
+            await self._commit(events)
+        except StateError:
+            jobs = [event for event in events if isinstance(event, BuildSubmitted)]
+            if self._broken is not None and jobs:
+                place = emergency.save(self._backend, self.recorded, jobs)
+                raise StateError(self._broken.summary, hint=f"{self._broken.hint}\n{place}".strip()) from self._broken
+            raise
+
+    async def _commit(self, events: tuple[Event, ...]) -> None:
         if self._broken is not None:
             raise self._broken
         for event in events:
@@ -57,21 +93,41 @@ class Writer:
         await asyncio.shield(durable)
 
     async def _flush(self) -> None:
+        """Write until nothing waits. What is written is fixed here, the writing itself happens beside the loop."""
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                await asyncio.to_thread(self._backend.replace, encode(self.recorded))
+                await self._write()
             except StateError as error:
                 self._broken = error
                 batch += self._waiting
                 self._waiting = []
             for durable in batch:
-                if durable.cancelled():
-                    continue
                 if self._broken is None:
                     durable.set_result(None)
                 else:
                     durable.set_exception(self._broken)
+
+    async def _write(self) -> None:
+        patch = self._document.take_patch()
+        if not self._begun:
+            await asyncio.to_thread(self._fold, encode(self.recorded, self._number))
+            return
+        frame = journal.encode_frame(self.recorded.lineage, self._number + 1, encode_patch(patch))
+        await asyncio.to_thread(self._backend.append, frame)
+        self._number += 1
+        self._journal_size += len(frame)
+        if self._journal_size > max(_FOLD_BEYOND, self._document_size):
+            await asyncio.to_thread(self._fold, encode(self.recorded, self._number))
+
+    def _fold(self, document: bytes) -> None:
+        """Write the document, then begin a new journal after it; between the two the old journal changes nothing."""
+        self._backend.replace_document(document)
+        self._document_size = len(document)
+        header = journal.Header(self._document.lineage, self._number)
+        self._backend.replace_journal(journal.encode_header(header))
+        self._journal_size = 0
+        self._begun = True
 
     def __enter__(self) -> Self:
         return self
@@ -79,4 +135,13 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.close()
+        try:
+            if self._journal_size and self._broken is None:
+                # A disk that takes no document any more has taken every frame: nothing is lost, the next writer folds.
+                with suppress(StateError):
+                    self._fold(encode(self.recorded, self._number))
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
+        self._lock.__exit__(None, None, None)

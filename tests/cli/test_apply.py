@@ -289,7 +289,8 @@ def test_an_unrecorded_image_gates_the_build_until_it_is_allowed(
     cloud = start_cloud()
     write_manifest()
     assert imgctl("apply", "--auto-approve", env=cloud.env).code == 0
-    (folder / "imgctl.state.json").unlink()
+    for path in folder.glob("imgctl.state.json*"):
+        path.unlink()
     gated = imgctl("apply", "--auto-approve", env=cloud.env)
     assert gated.code == 6
     assert "no state was found, yet 3 of the declared servers already show an image" in gated.out

@@ -97,6 +97,25 @@ def test_states_that_are_no_plain_files_are_refused(imgctl: Imgctl, folder: Path
         assert said in ran.err
 
 
+def test_a_document_without_its_journal_or_older_than_it_is_noticed(
+    imgctl: Imgctl, folder: Path, start_cloud: StartCloud, write_manifest: WriteManifest
+) -> None:
+    cloud = start_cloud()
+    write_manifest()
+    assert imgctl("apply", "--auto-approve", "--target", "office", env=cloud.env).code == 0
+    old = (folder / STATE).read_bytes()
+    assert imgctl("apply", "--auto-approve", env=cloud.env).code == 0
+    (folder / STATE).write_bytes(old)
+    rolled_back = imgctl("apply", "--auto-approve", env=cloud.env)
+    assert rolled_back.code == 1
+    assert "older than it is" in rolled_back.err
+    (folder / STATE).unlink()
+    missing = imgctl("apply", "--auto-approve", env=cloud.env)
+    assert missing.code == 1
+    assert "its document is missing" in missing.err
+    assert cloud.ledger["received"] == 3
+
+
 def test_a_remote_state_is_not_promised(imgctl: Imgctl, write_manifest: WriteManifest) -> None:
     write_manifest(state={"url": "https://example.com/state"})
     ran = imgctl("plan", "--no-refresh")

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from reconciler.errors import StateError
 from reconciler.model.record import Recorded
-from reconciler.state.codec import decode, encode
+from reconciler.state.codec import Stored, decode, encode
 from tests.state.strategies import states
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas/state.schema.json").read_text(encoding="utf-8"))
@@ -26,15 +26,15 @@ def test_the_schema_is_one() -> None:
 
 @given(states())
 def test_what_is_written_is_read_back_and_fits_the_schema(recorded: Recorded) -> None:
-    content = encode(recorded)
-    assert decode(content, "state") == recorded
+    content = encode(recorded, 7)
+    assert decode(content, "state") == Stored(recorded, 7)
     VALIDATOR.validate(json.loads(content))
 
 
 @given(states(), st.data())
 @settings(max_examples=200)
 def test_a_damaged_state_is_refused_or_read_but_never_crashes(recorded: Recorded, data: st.DataObject) -> None:
-    content = bytearray(encode(recorded))
+    content = bytearray(encode(recorded, 0))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(content)))
@@ -47,7 +47,7 @@ def test_a_damaged_state_is_refused_or_read_but_never_crashes(recorded: Recorded
 
 @given(states(), st.integers(0, 100))
 def test_a_truncated_state_is_never_taken_for_a_shorter_one(recorded: Recorded, percent: int) -> None:
-    content = encode(recorded)
+    content = encode(recorded, 0)
     # The last newline alone says nothing.
     cut = content[: (len(content) - 2) * percent // 100]
     with pytest.raises(StateError):
@@ -72,7 +72,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @given(states(), st.data())
 @settings(max_examples=200)
 def test_what_the_schema_refuses_is_refused_with_its_path(recorded: Recorded, data: st.DataObject) -> None:
-    document = json.loads(encode(recorded))
+    document = json.loads(encode(recorded, 0))
     *parents, last = data.draw(st.sampled_from(_places(document)))
     holder = document
     for key in parents:
