@@ -16,6 +16,14 @@ class ManifestFlags:
 
 
 @dataclass(frozen=True, slots=True)
+class LockFlags:
+    """How to become the only writer: seconds to wait for another one; whether a network file system will do."""
+
+    lock_timeout: float = 0.0
+    allow_network_state: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PlanFlags:
     """What to plan, and which guards to tighten or to lift by name."""
 

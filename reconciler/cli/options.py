@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from reconciler.cli.flags import ApplyFlags, ManifestFlags, PlanFlags, RequestFlags
+from reconciler.cli.flags import ApplyFlags, LockFlags, ManifestFlags, PlanFlags, RequestFlags
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Options = tuple[Callable[[Any], Any], ...]
@@ -69,6 +69,22 @@ state_option = click.option(
     metavar="PATH",
     envvar="IMGCTL_STATE",
     help="The state file, also IMGCTL_STATE.  [default: imgctl.state.json beside the manifest]",
+)
+
+lock_options = _grouped(
+    "lock",
+    LockFlags,
+    (
+        click.option(
+            "--lock-timeout",
+            type=click.FloatRange(min=0),
+            default=0.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Wait so long for a run that holds the state's lock.",
+        ),
+        click.option("--allow-network-state", is_flag=True, help="Trust a network file system's locks with the state."),
+    ),
 )
 
 selector_options = _grouped("flags", PlanFlags, _SELECTORS)

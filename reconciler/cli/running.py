@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from reconciler.cli.console import Console
-from reconciler.cli.flags import ApplyFlags, PlanFlags, RequestFlags
+from reconciler.cli.flags import ApplyFlags, LockFlags, PlanFlags, RequestFlags
 from reconciler.cli.inputs import Inputs
+from reconciler.cli.locking import open_writer
 from reconciler.cli.planning import effective_limits, plan_for
-from reconciler.cli.wiring import build_context, connected, jobs_in_flight, lock_holder, on_signals
+from reconciler.cli.wiring import build_context, connected, jobs_in_flight, on_signals
 from reconciler.cloud.observe import observe
 from reconciler.errors import NotApproved
 from reconciler.execution.executor import execute
@@ -20,14 +21,13 @@ from reconciler.model.plan import Action, Plan
 from reconciler.model.progress import Progress
 from reconciler.render.plan_text import render_plan
 from reconciler.render.progress import render_outcome, render_progress
-from reconciler.state.writer import Writer
 
 
 async def apply_plan(
-    console: Console, inputs: Inputs, flags: PlanFlags, how: ApplyFlags, requests: RequestFlags
+    console: Console, inputs: Inputs, flags: PlanFlags, how: ApplyFlags, lock: LockFlags, requests: RequestFlags
 ) -> int:
     """Apply: the plan is made under the lock, so what is shown is what is done. Returns the exit code."""
-    with Writer(inputs.backend, lock_holder("apply")) as writer:
+    with open_writer(console, inputs, "apply", lock) as writer:
         inputs = replace(inputs, recorded=writer.recorded)
         async with connected(console, inputs, requests) as connection:
             observed_at = time.monotonic()
@@ -57,10 +57,10 @@ async def apply_plan(
 
 
 async def wait_for_builds(
-    console: Console, inputs: Inputs, flags: PlanFlags, how: ApplyFlags, requests: RequestFlags
+    console: Console, inputs: Inputs, flags: PlanFlags, how: ApplyFlags, lock: LockFlags, requests: RequestFlags
 ) -> int:
     """Wait: only what is in flight, and no request that starts anything. Returns the exit code."""
-    with Writer(inputs.backend, lock_holder("wait")) as writer:
+    with open_writer(console, inputs, "wait", lock) as writer:
         inputs = replace(inputs, recorded=writer.recorded)
         async with connected(console, inputs, requests) as connection:
             observed_at = time.monotonic()

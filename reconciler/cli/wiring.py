@@ -6,14 +6,12 @@ Everything here is imported late by the commands that talk to a cloud; `plan --n
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import httpx
 
@@ -21,6 +19,7 @@ from reconciler import __version__
 from reconciler.cli.console import Console
 from reconciler.cli.flags import RequestFlags
 from reconciler.cli.inputs import Inputs
+from reconciler.cli.locking import user_name
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.connect import open_client
 from reconciler.cloud.credentials import KeyCredentials, Secret
@@ -29,7 +28,6 @@ from reconciler.cloud.sending import Exchange
 from reconciler.cloud.settings import CloudSettings, Given, resolve_settings
 from reconciler.errors import StateError
 from reconciler.model.record import Binding, BuildStatus, Context, Recorded
-from reconciler.state.store import LockHolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +117,6 @@ def jobs_in_flight(recorded: Recorded) -> list[str]:
     ]
 
 
-def lock_holder(operation: str) -> LockHolder:
-    """Who holds the lock: this process."""
-    since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return LockHolder(_user(), socket.gethostname(), os.getpid(), since, operation)
-
-
 def build_context(environ: Mapping[str, str], note: str) -> Context:
     """Who asks for a build, and from which run, commit and pull request, as far as CI says so."""
     run = pull_request = ""
@@ -144,7 +136,7 @@ def build_context(environ: Mapping[str, str], note: str) -> Context:
         pull_request = environ.get("CI_MERGE_REQUEST_IID", "")
     elif environ.get("PULL_NUM"):
         pull_request = environ["PULL_NUM"]
-    actor = environ.get("GITHUB_ACTOR") or environ.get("GITLAB_USER_LOGIN") or _user()
+    actor = environ.get("GITHUB_ACTOR") or environ.get("GITLAB_USER_LOGIN") or user_name()
     return Context(__version__, actor, socket.gethostname(), run, commit, pull_request, note)
 
 
@@ -177,14 +169,6 @@ def on_signals(stop: Callable[[], None], console: Console) -> Iterator[None]:
 
 def _is_pull(environ: Mapping[str, str]) -> bool:
     return environ.get("GITHUB_REF", "").startswith("refs/pull/")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        # No such user in the password file: usual in containers.
-        return f"uid {os.getuid()}"
 
 
 def _exchange_log(console: Console) -> Callable[[Exchange], None]:

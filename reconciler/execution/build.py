@@ -7,14 +7,14 @@ server; a request whose outcome is unknown is not sent again before it is certai
 from __future__ import annotations
 
 import random
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 from reconciler.errors import AuthenticationFailed, CloudError, OutcomeUnknown, RequestNotSent, Throttled
-from reconciler.model.outcome import Result, ResultKind, StopReason
 from reconciler.execution.reconcile import Adopt, AskPerson, NotIssued, gather, judge
 from reconciler.execution.run import Run, Stopped
 from reconciler.model.observed import ObservedJob, ObservedServer
+from reconciler.model.outcome import Result, ResultKind, StopReason
 from reconciler.model.plan import Change
 from reconciler.model.progress import BuildFailed, BuildSucceeded, JobKnown, JobResumed, OutcomeInDoubt
 from reconciler.model.record import Build, BuildError, BuildStatus
@@ -25,6 +25,9 @@ from reconciler.state import events
 # How often one request is sent again after definite refusals, before the build is given up.
 _SENDS = 60
 _LONGEST_PAUSE = 30.0
+# An intent that could not be sent within this is dropped and renewed, so many times in a row.
+_INTENT_LASTS = timedelta(seconds=10)
+_RENEWALS = 3
 
 
 class _OutdatedReading(Exception):  # noqa: N818 - a signal between two functions of this module
@@ -134,18 +137,24 @@ class BuildTask:
                 raise Stopped
             if not self._run.servers.fresh:
                 raise _OutdatedReading
-            intent = Build(
-                attempt_id=attempt_id,
-                spec=spec,
-                status=BuildStatus.INTENT,
-                requested_at=self._run.now(),
-                server_status=server.status,
-                server_image_id=server.image_id,
-                plan_id=self._run.plan.plan_id,
-                context=self._run.context,
-            )
-            protect = self._run.plan.protect.get(self._server_id, False)
-            await self._run.record(events.BuildIntended(self._server_id, self._name, intent, protect))
+            for _ in range(_RENEWALS):
+                requested_at = self._run.now()
+                intent = Build(
+                    attempt_id=attempt_id,
+                    spec=spec,
+                    status=BuildStatus.INTENT,
+                    requested_at=requested_at,
+                    server_status=server.status,
+                    server_image_id=server.image_id,
+                    plan_id=self._run.plan.plan_id,
+                    context=self._run.context,
+                )
+                protect = self._run.plan.protect.get(self._server_id, False)
+                await self._run.record(events.BuildIntended(self._server_id, self._name, intent, protect))
+                # The quiet time is counted from the intent: on a slow disk it is written again, with the time it is.
+                if self._run.now() - requested_at <= _INTENT_LASTS:
+                    return
+            raise _OutdatedReading
 
         return await self._run.cloud.recreate_image(self._server_id, spec, before_send=intend)
 

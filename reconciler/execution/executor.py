@@ -9,8 +9,8 @@ from contextlib import nullcontext
 
 from reconciler.errors import CloudError
 from reconciler.execution.build import BuildTask
-from reconciler.model.outcome import Outcome, Result, ResultKind, StopReason
 from reconciler.execution.run import Run, Stopped
+from reconciler.model.outcome import Outcome, Result, ResultKind, StopReason
 from reconciler.model.plan import Action, Change
 from reconciler.model.progress import RecordChanged, StillWaiting
 from reconciler.state import events

@@ -76,6 +76,8 @@ class Build:
     error: BuildError | None = None
     plan_id: str = ""
     context: Context = field(default_factory=Context)
+    # True where imgctl did not ask for it: somebody handed it over with `import`.
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

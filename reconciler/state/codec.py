@@ -170,6 +170,7 @@ def _build_out(build: Build) -> dict[str, object]:
         server_status=build.server_status,
         server_image_id=build.server_image_id,
         plan_id=build.plan_id,
+        adopted=build.adopted or None,
         context=_present(
             tool_version=context.tool_version,
             actor=context.actor,
@@ -249,6 +250,7 @@ def _build_in(node: Fields) -> Build:
         if error is None
         else BuildError(error.text("code", ""), error.text("message", ""), error.text("request_id", "")),
         plan_id=node.text("plan_id", ""),
+        adopted=node.flag("adopted") or False,
         context=Context() if context is None else Context(*(context.text(key, "") for key in Context.__slots__)),
     )
 

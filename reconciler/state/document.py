@@ -82,7 +82,11 @@ class Document:
                     self._put(replace(self._record(server_id), protect=protect))
                 self._limits = event.limits
             case events.BuildIntended():
-                self._put(self._intended(event))
+                self._put(replace(self._begun(event.server_id, event.name, event.build), protect=event.protect))
+                self._retired.pop(event.server_id, None)
+            case events.BuildAdopted():
+                record = self._begun(event.server_id, event.name, event.build)
+                self._put(replace(record, held=_held(event.build) or record.held))
                 self._retired.pop(event.server_id, None)
             case events.BuildSubmitted():
                 record, build = self._attempt(event.server_id, event.attempt_id)
@@ -131,29 +135,27 @@ class Document:
             raise StateError(f"attempt {attempt_id} of server {server_id} has ended: {record.attempt.status}")
         return record, record.attempt
 
-    def _intended(self, event: events.BuildIntended) -> Record:
-        record = self._servers.get(event.server_id) or self._retired.get(event.server_id)
+    def _begun(self, server_id: str, name: str, build: Build) -> Record:
+        """The server's record with a new latest attempt; the one before it goes to the history."""
+        record = self._servers.get(server_id) or self._retired.get(server_id)
         if record is None:
-            record = Record(server_id=event.server_id, name=event.name)
+            record = Record(server_id=server_id, name=name)
         latest = record.attempt
         history = record.history
-        if latest is not None and latest.attempt_id != event.build.attempt_id:
+        if latest is not None and latest.attempt_id != build.attempt_id:
             if latest.status.in_flight:
-                raise StateError(f"server {event.server_id} has an attempt in flight: {latest.attempt_id}")
+                raise StateError(f"server {server_id} has an attempt in flight: {latest.attempt_id}")
             history = (*history, latest)
-        return replace(
-            record,
-            name=event.name,
-            attempt=event.build,
-            history=history,
-            protect=event.protect,
-            retired_at=None,
-        )
+        return replace(record, name=name, attempt=build, history=history, retired_at=None)
 
     def _ended(self, event: events.BuildEnded) -> Record:
         record, build = self._attempt(event.server_id, event.attempt_id)
         ended = replace(build, status=event.status, finished_at=event.at, image_id=event.image_id, error=event.error)
-        held = record.held
-        if event.status is BuildStatus.SUCCEEDED:
-            held = Held(spec=build.spec, image_id=event.image_id, job_id=build.job_id, built_at=event.at)
-        return replace(record, attempt=ended, held=held)
+        return replace(record, attempt=ended, held=_held(ended) or record.held)
+
+
+def _held(build: Build) -> Held | None:
+    """What a server holds after a build; None where it made no image."""
+    if build.status is not BuildStatus.SUCCEEDED:
+        return None
+    return Held(spec=build.spec, image_id=build.image_id, job_id=build.job_id, built_at=build.finished_at)

@@ -71,6 +71,15 @@ class BuildEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildAdopted:
+    """A build that imgctl did not ask for is handed over: running (with its job) or succeeded (with its image)."""
+
+    server_id: str
+    name: str
+    build: Build
+
+
+@dataclass(frozen=True, slots=True)
 class Renamed:
     """A record goes on under a new name; a retired one comes back to the managed ones by it."""
 
@@ -101,6 +110,7 @@ Event = (
     | BuildSubmitted
     | BuildUncertain
     | BuildEnded
+    | BuildAdopted
     | Renamed
     | Retired
     | DescriptionEdited

@@ -44,6 +44,7 @@ def builds(draw: st.DrawFn) -> Build:
         error=draw(st.none() | errors.filter(lambda error: any((error.code, error.message, error.request_id)))),
         plan_id=draw(texts),
         context=draw(contexts),
+        adopted=draw(st.booleans()),
     )
 
 

@@ -7,9 +7,16 @@ import asyncio
 import click
 
 from reconciler.cli.console import Console
-from reconciler.cli.flags import ApplyFlags, ManifestFlags, PlanFlags, RequestFlags
+from reconciler.cli.flags import ApplyFlags, LockFlags, ManifestFlags, PlanFlags, RequestFlags
 from reconciler.cli.inputs import load_inputs
-from reconciler.cli.options import apply_options, manifest_options, planning_options, request_options, state_option
+from reconciler.cli.options import (
+    apply_options,
+    lock_options,
+    manifest_options,
+    planning_options,
+    request_options,
+    state_option,
+)
 from reconciler.cli.running import apply_plan
 
 
@@ -18,6 +25,7 @@ from reconciler.cli.running import apply_plan
 @state_option
 @planning_options
 @apply_options
+@lock_options
 @request_options
 @click.pass_obj
 def command(
@@ -27,6 +35,7 @@ def command(
     state: str | None,
     flags: PlanFlags,
     how: ApplyFlags,
+    lock: LockFlags,
     requests: RequestFlags,
 ) -> int:
     """Plan, ask, then build: submit, record every job ID at once, wait for all builds together.
@@ -36,4 +45,4 @@ def command(
       imgctl apply -l ring=canary --note "patch day November"
     """
     inputs = load_inputs(console, source, state)
-    return asyncio.run(apply_plan(console, inputs, flags, how, requests))
+    return asyncio.run(apply_plan(console, inputs, flags, how, lock, requests))

@@ -7,9 +7,16 @@ import asyncio
 import click
 
 from reconciler.cli.console import Console
-from reconciler.cli.flags import ApplyFlags, ManifestFlags, PlanFlags, RequestFlags
+from reconciler.cli.flags import ApplyFlags, LockFlags, ManifestFlags, PlanFlags, RequestFlags
 from reconciler.cli.inputs import load_inputs
-from reconciler.cli.options import manifest_options, request_options, selector_options, state_option, wait_options
+from reconciler.cli.options import (
+    lock_options,
+    manifest_options,
+    request_options,
+    selector_options,
+    state_option,
+    wait_options,
+)
 from reconciler.cli.running import wait_for_builds
 
 
@@ -18,6 +25,7 @@ from reconciler.cli.running import wait_for_builds
 @state_option
 @selector_options
 @wait_options
+@lock_options
 @request_options
 @click.pass_obj
 def command(
@@ -27,6 +35,7 @@ def command(
     state: str | None,
     flags: PlanFlags,
     how: ApplyFlags,
+    lock: LockFlags,
     requests: RequestFlags,
 ) -> int:
     """Wait for every recorded build in flight and record its image. Never starts a build.
@@ -36,4 +45,4 @@ def command(
       imgctl wait --timeout 3600
     """
     inputs = load_inputs(console, source, state)
-    return asyncio.run(wait_for_builds(console, inputs, flags, how, requests))
+    return asyncio.run(wait_for_builds(console, inputs, flags, how, lock, requests))

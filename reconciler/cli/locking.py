@@ -1,0 +1,67 @@
+"""Becoming the only writer of a state: who says so, and how long to wait for another one."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from reconciler.cli.console import Console
+from reconciler.cli.flags import LockFlags
+from reconciler.cli.inputs import Inputs
+from reconciler.errors import StateError
+from reconciler.state.mounts import network_file_system
+from reconciler.state.store import LockHolder
+from reconciler.state.writer import Writer
+
+_POLL_SECONDS = 0.5
+
+
+def open_writer(console: Console, inputs: Inputs, operation: str, flags: LockFlags) -> Writer:
+    """The state's writer, once nobody else is. Raises StateLocked, StateError.
+
+    Locks of network file systems are advisory at best: such a state needs a person's word.
+    """
+    kind = network_file_system(inputs.backend.path)
+    if kind and not flags.allow_network_state:
+        raise StateError(
+            f"{inputs.backend.path} is on a network file system ({kind}), whose locks cannot be relied on",
+            hint="Keep the state on a local disk, or say --allow-network-state if only one machine uses it.",
+        )
+    wait = _waiting(console, flags.lock_timeout) if flags.lock_timeout else None
+    return Writer(inputs.backend, _holder(operation), wait)
+
+
+def user_name() -> str:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # No such user in the password file: usual in containers.
+        return f"uid {os.getuid()}"
+
+
+def _holder(operation: str) -> LockHolder:
+    since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return LockHolder(user_name(), socket.gethostname(), os.getpid(), since, operation)
+
+
+def _waiting(console: Console, seconds: float) -> Callable[[StateError], None]:
+    """What to do at each refusal of the lock: say it once, sleep, and give up after so many seconds."""
+    deadline = time.monotonic() + seconds
+    said = False
+
+    def wait(refusal: StateError) -> None:
+        nonlocal said
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise refusal
+        if not said:
+            console.say(f"{refusal.summary}; waiting up to {seconds:g} s for it")
+            said = True
+        time.sleep(min(_POLL_SECONDS, left))
+
+    return wait
