@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from reconciler.simulator import World
 
@@ -55,6 +55,13 @@ class Cloud:
         with urlopen(f"{self.url}/_simulator/ledger", timeout=10) as answer:
             ledger: dict[str, Any] = json.load(answer)
         return ledger
+
+    def faults(self, *faults: str) -> None:
+        """Misbehave like this from now on; with none, not at all."""
+        body = json.dumps({"faults": list(faults)}).encode()
+        request = Request(f"{self.url}/_simulator/faults", body, {"Content-Type": "application/json"}, method="POST")
+        with urlopen(request, timeout=10):
+            return
 
     @property
     def built(self) -> list[str]:

@@ -24,7 +24,10 @@ COMMANDS = {
     "wait": "Wait for the builds in flight and record their images; starts nothing.",
     "status": "Show the fleet: what is declared, held, in flight.",
     "show": "Show everything recorded of one image server.",
+    "history": "List every build ever recorded, for the auditor.",
     "output": "Print the held image ids for other tools.",
+    "import": "Hand over a build or an image that imgctl did not record.",
+    "state": "Look at the records, and correct them by hand.",
     "simulate": "Serve a simulator of the cloud on this machine.",
 }
 
@@ -50,7 +53,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"reconciler.cli.commands.{cmd_name}").command
+        # `import` is a word of the language.
+        module = "import_" if cmd_name == "import" else cmd_name
+        command: click.Command = importlib.import_module(f"reconciler.cli.commands.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

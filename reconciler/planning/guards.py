@@ -68,7 +68,7 @@ def _unrecorded_image(change: Change, subject: Subject) -> str:
         return ""
     if past is not None and any(build.image_id == server.image_id for build in past.builds):
         return ""
-    return f"the server already shows image {server.image_id}, which is not recorded here"
+    return f"the server already shows image {server.image_id}, not recorded here"
 
 
 def _too_many(changes: Iterable[Change], limits: Limits) -> str:

@@ -53,7 +53,8 @@ def other_images(subjects: Iterable[Subject]) -> Iterator[Diagnostic]:
         if subject.declared is not None and held is not None and shown not in ("", held.image_id):
             yield Diagnostic(
                 Severity.NOTE,
-                f"{subject.declared.name} shows image {shown}, and {held.image_id} is recorded",
+                f"{subject.declared.name} shows another image than it holds",
+                hint=f"shown: {shown}\nheld:  {held.image_id}",
                 origin=subject.declared.origin,
                 name=subject.declared.name,
             )

@@ -128,6 +128,30 @@ def render_record(record: Record, style: Style) -> str:
     return "\n".join(lines) + "\n"
 
 
+def render_records(records: Iterable[Record], style: Style) -> str:
+    """Records as a table: forgotten ones too, with when."""
+    cells = [("NAME", "SERVER ID", "IMAGE", "IMAGE ID", "BUILDS", "")]
+    for record in records:
+        held = record.held
+        said = [f"forgotten {moment(record.retired_at)}"] if record.retired_at is not None else []
+        if record.attempt is not None and record.attempt.status.in_flight:
+            said.append(f"in flight: {record.attempt.status}")
+        cells.append(
+            (
+                clean(record.name),
+                record.server_id,
+                clean(held.spec.name) if held is not None else "-",
+                held.image_id if held is not None else "-",
+                str(len(record.builds)),
+                "; ".join(said),
+            )
+        )
+    if len(cells) == 1:
+        return "Nothing is recorded.\n"
+    head, *lines = table(cells)
+    return "\n".join([style(head, "bold"), *lines]) + "\n"
+
+
 def record_document(record: Record) -> dict[str, Any]:
     """Everything recorded of one server, as plain data."""
     return {
@@ -151,6 +175,7 @@ def build_document(build: Build) -> dict[str, Any]:
         "requested_at": _time(build.requested_at),
         "finished_at": _time(build.finished_at),
         "error": {"code": error.code, "message": error.message, "request_id": error.request_id} if error else None,
+        "adopted": build.adopted,
         "plan_id": build.plan_id or None,
         "context": {key: getattr(context, key) for key in context.__slots__ if getattr(context, key)},
     }

@@ -124,19 +124,21 @@ def observations(draw: st.DrawFn) -> Observation | None:
 
 some_names = st.lists(st.sampled_from(NAMES), max_size=2)
 patterns = st.sampled_from([*NAMES, "*", "t*", "[", "[z-a]"]) | ANY_TEXT
-terms = st.builds(
-    LabelTerm, st.sampled_from(["ring", "team"]), st.sampled_from(["a", "b", "c"]), negated=st.booleans()
-)
-selections = st.just(Selection()) | st.just(Selection()) | st.builds(
-    Selection,
-    targets=st.lists(patterns, max_size=2).map(tuple),
-    excludes=st.lists(patterns, max_size=1).map(tuple),
-    labels=st.lists(terms, max_size=1).map(tuple),
+terms = st.builds(LabelTerm, st.sampled_from(["ring", "team"]), st.sampled_from(["a", "b", "c"]), negated=st.booleans())
+selections = (
+    st.just(Selection())
+    | st.just(Selection())
+    | st.builds(
+        Selection,
+        targets=st.lists(patterns, max_size=2).map(tuple),
+        excludes=st.lists(patterns, max_size=1).map(tuple),
+        labels=st.lists(terms, max_size=1).map(tuple),
+    )
 )
 
 
 @st.composite
-def options(draw: st.DrawFn, **fixed: Any) -> Options:
+def options(draw: st.DrawFn, /, **fixed: Any) -> Options:
     drawn = {
         "selection": draw(selections),
         "replace": frozenset(draw(st.just([]) | st.just([]) | some_names)),

@@ -70,9 +70,7 @@ def test_what_is_held_against_what_is_declared(
         (build(BuildStatus.FAILED, B), None, "the last build failed"),
     ],
 )
-def test_a_failure_in_between_is_said_and_changes_nothing(
-    attempt: Any, held: ImageSpec | None, reason: str
-) -> None:
+def test_a_failure_in_between_is_said_and_changes_nothing(attempt: Any, held: ImageSpec | None, reason: str) -> None:
     office = record(held=held, attempt=attempt)
     change = only(plan_of([declared(spec=B)], [office]))
     assert change.action is (Action.REBUILD if held else Action.BUILD)

@@ -47,9 +47,15 @@ def test_without_a_refresh_nothing_is_known_to_be_unavailable() -> None:
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        (ObservedServer("s2", "cad", "BUILT", aps_server_id="s1"), "server_id is the APS server id of cad: use its id: s2"),
+        (
+            ObservedServer("s2", "cad", "BUILT", aps_server_id="s1"),
+            "server_id is the APS server id of cad: use its id: s2",
+        ),
         (ObservedServer("s2", "cad", "BUILT", instance_id="s1"), "server_id is the ECS id of cad: use its id: s2"),
-        (ObservedServer("s2", "", "BUILT", instance_id="s1"), "server_id is the ECS id of an image server: use its id: s2"),
+        (
+            ObservedServer("s2", "", "BUILT", instance_id="s1"),
+            "server_id is the ECS id of an image server: use its id: s2",
+        ),
         (ObservedServer("s2", "s1", "BUILT"), "server_id is the name of an image server: use its id: s2"),
         (ObservedServer("s2", "cad", "BUILT"), "no image server of this project has the id s1"),
     ],

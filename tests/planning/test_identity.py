@@ -14,10 +14,10 @@ from reconciler.model.record import Binding, BuildStatus, Recorded
 from reconciler.model.spec import DeclaredServer, Limits, Manifest, Override
 from reconciler.planning.planner import DOCUMENTED_BUILD_SECONDS, Options, make_plan, resolve_binding
 from tests.planning.figures import (
-    A,
-    B,
     BINDING,
     LINEAGE,
+    A,
+    B,
     build,
     declared,
     manifest,
@@ -72,7 +72,8 @@ def test_what_does_not_move_an_id(other: Any) -> None:
         pytest.param(plan_of([OFFICE, CAD], (record("office", replace(A, name="x")), RECORDS[1])), id="held spec"),
         pytest.param(plan_of([OFFICE, CAD], replace(recorded(*RECORDS), lineage="another")), id="lineage"),
         pytest.param(
-            plan_of([OFFICE, CAD], (replace(RECORDS[0], attempt=build(BuildStatus.RUNNING, B)), RECORDS[1])), id="action"
+            plan_of([OFFICE, CAD], (replace(RECORDS[0], attempt=build(BuildStatus.RUNNING, B)), RECORDS[1])),
+            id="action",
         ),
     ],
 )
@@ -169,7 +170,9 @@ def test_only_what_will_be_waited_for_takes_time() -> None:
     assert seconds() == 120
     assert seconds(ObservedJob("j0", "SUCCESS")) == 60
     assert seconds(ObservedJob("j0", "SUCCESS"), ObservedJob("j1", "FAILED")) == 0
-    assert plan_of(wanted, [], observation(server("s0", "ERROR"), server("s1")), build_seconds=60).expected_seconds == 60
+    assert (
+        plan_of(wanted, [], observation(server("s0", "ERROR"), server("s1")), build_seconds=60).expected_seconds == 60
+    )
     # Gated builds are part of the totals, and so of the time.
     assert plan_of(wanted, limits=Limits(max_changes=0), build_seconds=60).expected_seconds == 60
     assert plan_of([], [record(held=A)], build_seconds=60).expected_seconds == 0

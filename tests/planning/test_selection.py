@@ -143,7 +143,8 @@ def test_by_name_a_renamed_server_has_its_labels_under_either_name() -> None:
 
 
 def test_without_servers_every_selector_is_an_error() -> None:
-    for selectors in ({"targets": ["*"]}, {"excludes": ["*"]}, {"labels": ["ring=x"]}):
+    every: list[Any] = [{"targets": ["*"]}, {"excludes": ["*"]}, {"labels": ["ring=x"]}]
+    for selectors in every:
         with pytest.raises(UsageError) as caught:
             plan_of([], [], **selectors)
         assert caught.value.hint.startswith("There are no ")

@@ -1,0 +1,161 @@
+"""Adoption: a job or an image that imgctl did not record, looked up in the cloud and then recorded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from uuid import uuid4
+
+from reconciler.cli.console import Console
+from reconciler.cli.flags import LockFlags, RequestFlags
+from reconciler.cli.inputs import Inputs
+from reconciler.cli.locking import open_writer
+from reconciler.cli.wiring import build_context, connected
+from reconciler.cloud.client import CloudClient
+from reconciler.errors import NotFound, UsageError
+from reconciler.model.observed import ObservedImage, ObservedJob
+from reconciler.model.record import Build, BuildError, BuildStatus, Context, Record, Recorded
+from reconciler.model.spec import DeclaredServer
+from reconciler.planning.planner import resolve_binding
+from reconciler.render.terminal import clean
+from reconciler.state import events
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+async def adopt(
+    console: Console,
+    inputs: Inputs,
+    name: str,
+    *,
+    job_id: str | None,
+    image_id: str | None,
+    lock: LockFlags,
+    requests: RequestFlags,
+) -> int:
+    """Record a job or an image of the declared server `name`. Raises UsageError where the cloud does not know it."""
+    declared = _declared(inputs, name)
+    found = job_id or image_id or ""
+    if not _ID.fullmatch(found):
+        raise UsageError(f"{found!r} is no id", hint="An id has letters, digits, - and _ only.")
+    with open_writer(console, inputs, "import", lock) as writer:
+        async with connected(console, inputs, requests) as connection:
+            binding = resolve_binding(connection.binding, writer.recorded)
+            context = build_context(console.environ, "")
+            if job_id is not None:
+                build = await _job(connection.client, declared, job_id, context)
+            else:
+                build = await _image(connection.client, declared, found, context)
+        owner = _owner(writer.recorded, build, declared)
+        if owner is not None:
+            raise UsageError(f"{found} is recorded already, as a build of {owner.name}", hint="Nothing was changed.")
+        record = writer.recorded.servers.get(declared.server_id)
+        bound = [events.Bound(binding)] if writer.recorded.bound_to is None else []
+        await writer.commit(*bound, *_events(declared, record, build))
+    console.result(f"{clean(name)}: {_said(build)}\n")
+    return 0
+
+
+def _declared(inputs: Inputs, name: str) -> DeclaredServer:
+    servers = inputs.manifest.servers
+    if name not in servers:
+        near = get_close_matches(name, servers, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "Declare it in the manifest first, with its server_id."
+        raise UsageError(f"{name} is not declared", hint=hint)
+    return servers[name]
+
+
+async def _job(client: CloudClient, declared: DeclaredServer, job_id: str, context: Context) -> Build:
+    """A job as a build: running, or ended as the cloud says."""
+    try:
+        job = await client.show_job(job_id)
+    except NotFound as error:
+        raise UsageError(f"the cloud knows no image job {job_id}", hint="An image id goes with --image-id.") from error
+    # The job tells the image's name; whatever else it was asked for is not known, and taken as declared.
+    spec = declared.image if not job.image_name else replace(declared.image, name=job.image_name)
+    build = Build(
+        attempt_id=uuid4().hex,
+        spec=spec,
+        status=BuildStatus.RUNNING,
+        requested_at=job.began_at or datetime.now(UTC),
+        job_id=job_id,
+        context=context,
+        adopted=True,
+    )
+    return _ended(build, job)
+
+
+def _ended(build: Build, job: ObservedJob) -> Build:
+    if job.status == "SUCCESS" and job.image_id:
+        return replace(build, status=BuildStatus.SUCCEEDED, image_id=job.image_id, finished_at=job.ended_at)
+    if job.status == "FAILED":
+        error = BuildError(job.error_code, job.error_message or "the job failed")
+        return replace(build, status=BuildStatus.FAILED, finished_at=job.ended_at, error=error)
+    return build
+
+
+async def _image(client: CloudClient, declared: DeclaredServer, image_id: str, context: Context) -> Build:
+    """An image as a build that has succeeded."""
+    try:
+        image: ObservedImage = await client.show_image(image_id)
+    except NotFound as error:
+        # An 18-digit id is a job's: taking it for an image would make every later step wrong.
+        hint = "It looks like a job's id: --job-id." if image_id.isdigit() else "Look it up in the console, under IMS."
+        raise UsageError(f"IMS knows no image {image_id}", hint=hint) from error
+    # Sysprep and triggers leave no trace in an image: taken as declared.
+    spec = replace(declared.image, name=image.name, description=image.description)
+    made = image.created_at or datetime.now(UTC)
+    return Build(
+        attempt_id=uuid4().hex,
+        spec=spec,
+        status=BuildStatus.SUCCEEDED,
+        requested_at=made,
+        finished_at=made,
+        image_id=image.id,
+        context=context,
+        adopted=True,
+    )
+
+
+def _owner(recorded: Recorded, build: Build, declared: DeclaredServer) -> Record | None:
+    """The record that has the job or the image already."""
+    for record in (*recorded.servers.values(), *recorded.retired.values()):
+        for one in record.builds:
+            same_job = build.job_id and one.job_id == build.job_id
+            same_image = build.image_id and one.image_id == build.image_id
+            if same_job or same_image:
+                return record
+    return None
+
+
+def _events(declared: DeclaredServer, record: Record | None, build: Build) -> list[events.Event]:
+    """What to record: the end of a request in doubt, or a build of its own."""
+    server_id = declared.server_id
+    attempt = record.attempt if record is not None and record.in_flight else None
+    if attempt is None:
+        return [events.BuildAdopted(server_id, declared.name, build)]
+    if attempt.status is BuildStatus.RUNNING:
+        raise UsageError(
+            f"the build of {declared.name} is running as job {attempt.job_id}", hint="Let it end first: imgctl wait."
+        )
+    happened: list[events.Event] = []
+    if build.job_id:
+        happened.append(events.BuildSubmitted(server_id, attempt.attempt_id, build.job_id))
+    if build.status is not BuildStatus.RUNNING:
+        ended_at = build.finished_at or datetime.now(UTC)
+        happened.append(
+            events.BuildEnded(server_id, attempt.attempt_id, build.status, ended_at, build.image_id, build.error)
+        )
+    return happened
+
+
+def _said(build: Build) -> str:
+    match build.status:
+        case BuildStatus.SUCCEEDED:
+            return f"holds image {build.image_id} ({clean(build.spec.name)}) now; imgctl plan compares it."
+        case BuildStatus.FAILED:
+            return f"job {build.job_id} is recorded as failed."
+        case _:
+            return f"job {build.job_id} is recorded; imgctl wait waits for its image."

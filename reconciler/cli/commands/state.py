@@ -1,0 +1,160 @@
+"""`imgctl state …`: the records themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+
+import click
+
+from reconciler.cli.commands.show import command as show_command
+from reconciler.cli.console import Console
+from reconciler.cli.flags import LockFlags, ManifestFlags
+from reconciler.cli.inputs import find_record, load_inputs
+from reconciler.cli.locking import open_writer, user_name
+from reconciler.cli.options import format_option, lock_options, manifest_options, output_options, state_option
+from reconciler.errors import UsageError
+from reconciler.model.record import Build, BuildError, BuildStatus, Record
+from reconciler.render.records import record_document, render_records
+from reconciler.state import events
+
+
+@click.group(name="state")
+def command() -> None:
+    """Look at the records, and correct them by hand. Every correction is journalled like an apply.
+
+    \b
+    Example:
+      imgctl state list
+    """
+
+
+@command.command(name="list")
+@manifest_options
+@state_option
+@format_option("text", "json")
+@output_options
+@click.pass_obj
+def list_records(console: Console, *, source: ManifestFlags, state: str | None, form: str) -> int:
+    """List every record, forgotten ones included.
+
+    \b
+    Example:
+      imgctl state list --format json
+    """
+    recorded = load_inputs(console, source, state).recorded
+    records = [*recorded.servers.values(), *recorded.retired.values()]
+    if form == "json":
+        documents = [record_document(record) for record in records]
+        console.result(json.dumps(documents, ensure_ascii=False, indent=2) + "\n")
+    else:
+        console.result(render_records(records, console.style))
+    return 0
+
+
+command.add_command(show_command)
+
+
+@command.command(name="rm")
+@click.argument("name")
+@manifest_options
+@state_option
+@lock_options
+@output_options
+@click.pass_obj
+def remove(console: Console, *, name: str, source: ManifestFlags, state: str | None, lock: LockFlags) -> int:
+    """Forget NAME: its record is retired with its history, its image stays. Refuses what is in flight.
+
+    \b
+    Example:
+      imgctl state rm office
+    """
+    inputs = load_inputs(console, source, state)
+    with open_writer(console, inputs, "state rm", lock) as writer:
+        record = find_record(writer.recorded, name, managed=True)
+        if record.in_flight:
+            raise UsageError(
+                f"{record.name} has a build in flight, which would be lost",
+                hint="Let it end first: imgctl wait. If nothing was issued: imgctl state settle.",
+            )
+        asyncio.run(writer.commit(events.Retired(record.server_id, datetime.now(UTC))))
+    console.result(f"{record.name}: forgotten; its history and its image stay.\n")
+    return 0
+
+
+@command.command(name="mv")
+@click.argument("name")
+@click.argument("new_name")
+@manifest_options
+@state_option
+@lock_options
+@output_options
+@click.pass_obj
+def move(
+    console: Console, *, name: str, new_name: str, source: ManifestFlags, state: str | None, lock: LockFlags
+) -> int:
+    """Rename the record of NAME. A plan does that by itself where the manifest renames a server.
+
+    \b
+    Example:
+      imgctl state mv office office-emea
+    """
+    inputs = load_inputs(console, source, state)
+    with open_writer(console, inputs, "state mv", lock) as writer:
+        record = find_record(writer.recorded, name, managed=True)
+        taken = next((one for one in writer.recorded.servers.values() if one.name == new_name), None)
+        if taken is not None and taken.server_id != record.server_id:
+            raise UsageError(
+                f"{new_name} is the name of another record", hint=f"It is that of server {taken.server_id}."
+            )
+        asyncio.run(writer.commit(events.Renamed(record.server_id, new_name)))
+    console.result(f"{record.name}: now {new_name}.\n")
+    return 0
+
+
+@command.command(name="settle")
+@click.argument("name")
+@click.option("--not-issued", is_flag=True, help="Your word that the request in doubt started no build.")
+@manifest_options
+@state_option
+@lock_options
+@output_options
+@click.pass_obj
+def settle(
+    console: Console, *, name: str, not_issued: bool, source: ManifestFlags, state: str | None, lock: LockFlags
+) -> int:
+    """Say what became of a request in doubt, after a look at the server in the console.
+
+    \b
+    Examples:
+      imgctl state settle office --not-issued
+      imgctl import office --job-id 697354472828968960
+    """
+    if not not_issued:
+        raise UsageError(
+            "say what became of the request",
+            hint="--not-issued if it started no build; imgctl import NAME --job-id or --image-id if it did.",
+        )
+    inputs = load_inputs(console, source, state)
+    with open_writer(console, inputs, "state settle", lock) as writer:
+        record = find_record(writer.recorded, name, managed=True)
+        attempt = _in_doubt(record)
+        error = BuildError("NotIssued", f"settled by {user_name()}: no build was started")
+        ended = events.BuildEnded(
+            record.server_id, attempt.attempt_id, BuildStatus.REFUSED, datetime.now(UTC), error=error
+        )
+        asyncio.run(writer.commit(ended))
+    console.result(f"{record.name}: the request in doubt counts as not issued; the next plan builds as declared.\n")
+    return 0
+
+
+def _in_doubt(record: Record) -> Build:
+    attempt = record.attempt
+    if attempt is None or not attempt.status.in_flight:
+        raise UsageError(f"{record.name} has no request in doubt", hint="imgctl status shows what is in flight.")
+    if attempt.status is BuildStatus.RUNNING:
+        raise UsageError(
+            f"the build of {record.name} is running as job {attempt.job_id}", hint="imgctl wait records how it ends."
+        )
+    return attempt
