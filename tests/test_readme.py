@@ -33,7 +33,7 @@ def test_the_manifest_that_it_shows_is_valid(imgctl: Imgctl, folder: Path) -> No
 
 
 def test_every_command_is_named() -> None:
-    listed = re.search(r"`imgctl (\w+(?: \| \w+)+)`", README)
+    listed = re.search(r"`imgctl (\w+(?: \| \w+){5,})`", README)
     assert listed is not None
     assert sorted(listed[1].split(" | ")) == sorted(COMMANDS)
 

@@ -41,7 +41,7 @@ def diagnostic_document(diagnostic: Diagnostic) -> dict[str, Any]:
         "severity": diagnostic.severity.value,
         "summary": diagnostic.summary,
         "hint": diagnostic.hint,
-        "name": diagnostic.name,
+        "name": diagnostic.name or None,
         "origin": _origin(diagnostic.origin),
     }
 

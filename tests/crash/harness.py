@@ -1,0 +1,445 @@
+"""Cuts runs of imgctl off, lets the next one finish, and says whether the promises were kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.request import Request, urlopen
+
+from reconciler.errors import StateError
+from reconciler.model.record import BuildStatus, Recorded
+from reconciler.simulator import World, serving
+from reconciler.state.local import LocalState
+from reconciler.state.store import read
+
+ROOT = Path(__file__).parents[2]
+QUIET_TIME = 0.9
+# How long one run may take before it counts as hanging, and how many runs may be needed after a crash.
+_LONGEST = 60.0
+_RUNS = 3
+_KILLED = -9
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+class Children:
+    """Where the runs of imgctl come from, one at a time; see child.py."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.child"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._answer()
+
+    def begin(self, **order: object) -> None:
+        """Start a run."""
+        self._say(order)
+
+    def kill(self) -> None:
+        """End the run that is under way with SIGKILL, if it has not ended."""
+        self._say({"kill": True})
+
+    def end(self) -> int:
+        """The status of the run once it has ended; below zero: the signal that ended it."""
+        status: int = self._answer()["status"]
+        return status
+
+    def close(self) -> None:
+        """No more runs; one that is under way ends."""
+        if self._process.stdin is not None and self._process.stdout is not None:
+            self._process.stdin.close()
+            self._process.wait(_LONGEST)
+            self._process.stdout.close()
+
+    def _say(self, message: Mapping[str, object]) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+
+    def _answer(self) -> dict[str, Any]:
+        line = self._process.stdout.readline() if self._process.stdout is not None else ""
+        if not line:
+            raise RuntimeError("the process that starts the children has ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: its status, what it printed, and the boundaries that it reached."""
+
+    status: int
+    output: str
+    reached: list[str]
+    problems: list[str]
+
+
+@dataclass
+class Fleet:
+    """A folder with a manifest, a simulated cloud behind it, and runs of imgctl in between."""
+
+    folder: Path
+    world: World
+    url: str
+    children: Children
+    mutant: str = ""
+    release: str = "1"
+    expected: set[tuple[str, str]] = field(default_factory=set)
+    _runs: int = 0
+    _lock_inode: int = 0
+
+    @property
+    def work(self) -> Path:
+        """The folder of the manifest and the state."""
+        return self.folder / "work"
+
+    @property
+    def state(self) -> LocalState:
+        return LocalState(self.work / "imgctl.state.json", self.folder)
+
+    def declare(self, release: str) -> None:
+        """Write the manifest: every server of the world, an image named after the release."""
+        self.release = release
+        names = {f"s{number}": server for number, server in enumerate(self.world.servers, start=1)}
+        self.expected |= {(server, f"{name}-{release}") for name, server in names.items()}
+        manifest = {
+            "version": 1,
+            "vars": {"release": release},
+            "defaults": {"image": {"name": "${server.name}-${var.release}"}},
+            "image_servers": {name: {"server_id": server} for name, server in names.items()},
+        }
+        self.work.mkdir(parents=True, exist_ok=True)
+        (self.work / "imgctl.yaml").write_text(json.dumps(manifest), encoding="utf-8")
+
+    def begin(self, *arguments: str, **order: object) -> None:
+        """Start a run; `end` gives what became of it."""
+        self._runs += 1
+        self.children.begin(
+            arguments=list(arguments),
+            folder=str(self.work),
+            env={
+                "HOME": str(self.folder),
+                "PATH": os.environ.get("PATH", ""),
+                "HW_REGION_NAME": self.world.region,
+                "HW_PROJECT_ID": self.world.project_id,
+                "HW_ACCESS_KEY": self.world.access_key,
+                "HW_SECRET_KEY": self.world.secret_key,
+                "IMGCTL_ENDPOINT": self.url,
+            },
+            output=str(self._output),
+            log=str(self._log),
+            mutant=self.mutant,
+            **order,
+        )
+
+    def end(self) -> Ended:
+        """What became of the run that was begun."""
+        status = self.children.end()
+        log = self._log.read_text().splitlines() if self._log.exists() else []
+        ended = Ended(
+            status,
+            self._output.read_text(),
+            [line for line in log if not line.startswith("!")],
+            [line for line in log if line.startswith("!")],
+        )
+        self._look_at_lock()
+        if ended.problems:
+            raise Violation(f"{ended.problems[0]}\n{ended.output}")
+        return ended
+
+    def run(self, *arguments: str, **order: object) -> Ended:
+        """Run imgctl to its end."""
+        self.begin(*arguments, **order)
+        return self.end()
+
+    @property
+    def _output(self) -> Path:
+        return self.folder / f"output.{self._runs}"
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / f"boundaries.{self._runs}"
+
+    # The simulator
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """What reached the cloud."""
+        found: dict[str, Any] = self.ask("GET", "ledger")
+        return found
+
+    def ask(self, method: str, path: str, **body: object) -> Any:
+        """A call of the simulator's own interface."""
+        content = json.dumps(body).encode() if method == "POST" else None
+        request = Request(f"{self.url}/_simulator/{path}", content, method=method)  # noqa: S310 - on this machine
+        with urlopen(request, timeout=30) as answer:  # noqa: S310
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def hold(self, only: str, when: str) -> None:
+        """Keep such requests back from now on, and let go what another call kept."""
+        self.ask("POST", "hold", only=only, when=when)
+
+    def release_held(self) -> None:
+        """Let all requests go on."""
+        self.ask("POST", "release")
+
+    def until_held(self, received: int) -> None:
+        """Wait until the cloud keeps a request back, and has received so many recreate-image requests."""
+        until(lambda: self.ask("GET", "hold")["held"] == 1 and self.ledger["received"] == received)
+
+    # The promises
+
+    def after_crash(self, doubtful: int) -> Recorded:
+        """The state as a crash left it: whole, and with no more unknown outcomes than `doubtful`."""
+        try:
+            recorded = read(self.state)
+        except StateError as error:
+            raise Violation(f"the state cannot be read after the crash: {error}") from error
+        unknown = [
+            record.name
+            for record in recorded.servers.values()
+            if record.attempt is not None and record.attempt.status in (BuildStatus.INTENT, BuildStatus.UNKNOWN)
+        ]
+        if len(unknown) > doubtful:
+            raise Violation(f"{len(unknown)} outcomes are unknown, of {doubtful} requests: {', '.join(unknown)}")
+        return recorded
+
+    def finish(self, *arguments: str, **order: object) -> None:
+        """Run apply until everything is done."""
+        said = ""
+        for _ in range(_RUNS):
+            ended = self.run("apply", "--auto-approve", "--quiet-time", str(QUIET_TIME), *arguments, **order)
+            said += ended.output
+            if ended.status == 0:
+                return
+        raise Violation(f"{_RUNS} runs after the crash did not finish\n{said}")
+
+    def agree(self) -> None:
+        """State, ledger and manifest agree: each build exactly once, every job and image recorded, nothing to do."""
+        ledger, recorded = self.ledger, read(self.state)
+        built = sorted((build["server_id"], build["name"]) for build in ledger["builds"])
+        if built != sorted(self.expected):
+            raise Violation(f"built {built}, expected {sorted(self.expected)}")
+        if ledger["received"] != len(built):
+            raise Violation(f"{ledger['received']} requests were received for {len(built)} builds")
+        known = {
+            build.job_id: (server_id, build.spec.name, build.image_id)
+            for server_id, record in recorded.servers.items()
+            for build in record.builds
+            if build.job_id
+        }
+        jobs = {job.id: (job.server_id, job.name, job.image_id) for job in self.world.jobs}
+        if known != jobs:
+            raise Violation(f"the state has the builds {known}, the cloud {jobs}")
+        for server_id, record in recorded.servers.items():
+            held = record.held
+            if held is None or record.in_flight or held.image_id != self.world.servers[server_id].image_id:
+                raise Violation(f"{record.name} does not hold the server's image: {record}")
+        files = {path.name for path in self.work.iterdir()} - {"imgctl.yaml"}
+        if files != {f"imgctl.state.json{suffix}" for suffix in ("", ".journal", ".lock")}:
+            raise Violation(f"the folder holds {sorted(files)}")
+        plan = self.run("plan", "--detailed-exitcode")
+        if plan.status != 0 or "No changes." not in plan.output:
+            raise Violation(f"the next plan is not empty\n{plan.output}")
+
+    def _look_at_lock(self) -> None:
+        try:
+            inode = (self.work / "imgctl.state.json.lock").stat().st_ino
+        except FileNotFoundError:
+            inode = 0
+        if self._lock_inode not in (0, inode):
+            raise Violation("the lock file was removed or replaced")
+        self._lock_inode = inode
+
+
+@contextmanager
+def new_fleet(
+    folder: Path, children: Children, *, servers: int = 5, faults: Sequence[str] = (), build_time: float = 0.05
+) -> Iterator[Fleet]:
+    """A fresh world and an empty folder."""
+    world = World.create(servers, build_time)
+    with serving(world, faults=("accept-while-building=1", *faults)) as url:
+        yield Fleet(folder, world, url, children)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that is about to happen; the bound only ends what has failed already."""
+    deadline = time.monotonic() + _LONGEST
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Violation("what should happen does not")
+        time.sleep(0.005)
+
+
+# Sweeps
+
+ONE_AT_A_TIME = ("--max-requests", "1", "--max-in-flight", "1")
+
+
+def _nothing(fleet: Fleet) -> None:
+    del fleet
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A run that is cut off at each of its boundaries: what the cloud does, what happened before, how it runs.
+
+    `ends` is the status with which it ends where nobody cuts it off.
+    """
+
+    name: str
+    faults: tuple[str, ...] = ()
+    before: Callable[[Fleet], None] = _nothing
+    release: str = "1"
+    order: Mapping[str, object] = field(default_factory=dict)
+    ends: int = 0
+
+    def begin(self, fleet: Fleet, **order: object) -> None:
+        """Set the scene and start its run."""
+        self.before(fleet)
+        fleet.declare(self.release)
+        fleet.begin(*apply_slowly(), **{**self.order, **order})
+
+    def boundaries(self, folder: Path, children: Children) -> list[str]:
+        """Every boundary of the run, in order, by a run that is not cut off; that run must keep the promises too."""
+        with new_fleet(folder, children, faults=self.faults) as fleet:
+            self.begin(fleet)
+            ended = fleet.end()
+            if ended.status != self.ends:
+                raise Violation(f"the run ended with {ended.status}\n{ended.output}")
+            if self.ends:
+                fleet.finish()
+            fleet.agree()
+            return ended.reached
+
+    def visit(self, folder: Path, children: Children, boundary: str, mutant: str = "") -> None:
+        """Cut the run off at one boundary, finish, and look at what came of it."""
+        try:
+            with new_fleet(folder, children, faults=self.faults) as fleet:
+                fleet.mutant = mutant
+                self.begin(fleet, kill=boundary, linger=0.05)
+                ended = fleet.end()
+                if ended.status != _KILLED or ended.reached[-1:] != [boundary]:
+                    raise Violation(f"it was never reached: the run ended with {ended.status}\n{ended.output}")
+                fleet.after_crash(doubtful=1)
+                fleet.finish()
+                fleet.agree()
+        except Violation as violation:
+            raise Violation(f"{self.name}, {boundary}: {violation}") from violation
+
+
+def apply_slowly() -> tuple[str, ...]:
+    """The arguments of an apply that does one thing at a time."""
+    return ("apply", "--auto-approve", "--quiet-time", str(QUIET_TIME), *ONE_AT_A_TIME)
+
+
+def _built(fleet: Fleet) -> None:
+    fleet.declare("0")
+    fleet.finish()
+
+
+def _crashed(fleet: Fleet) -> None:
+    fleet.declare("1")
+    ended = fleet.run(*apply_slowly(), kill="after:write:journal:s3:2")
+    if ended.status != _KILLED:
+        raise Violation(f"the run ended with {ended.status}\n{ended.output}")
+
+
+_DISK_FULL: Mapping[str, object] = {"fail": "before:write:journal:s3:2"}
+
+
+def _disk_was_full(fleet: Fleet) -> None:
+    fleet.declare("1")
+    fleet.run(*apply_slowly(), **_DISK_FULL)
+
+
+SCENES = {
+    scene.name: scene
+    for scene in (
+        Scene("new"),
+        Scene("lag", faults=("lag=1:0.3",)),
+        Scene("late-effect", faults=("late-effect=1:0.3",)),
+        # Builds on top of what is recorded, and every frame is folded at once.
+        Scene("rebuild", before=_built, release="2", order={"fold_beyond": -1_000_000}),
+        # The crash of the run that takes up what a crash has left.
+        Scene("resume", before=_crashed),
+        Scene("disk-full", order=_DISK_FULL, ends=1),
+        Scene("emergency", before=_disk_was_full),
+    )
+}
+
+
+# Many visits at a time
+
+_Item = TypeVar("_Item")
+
+
+class Pool:
+    """Several sources of children, so that visits that wait do not wait for each other."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free: queue.Queue[Children] = queue.Queue()
+
+    @cached_property
+    def _all(self) -> list[Children]:
+        with ThreadPoolExecutor(self._size) as executor:
+            found = list(executor.map(lambda _: Children(), range(self._size)))
+        for children in found:
+            self._free.put(children)
+        return found
+
+    @contextmanager
+    def children(self) -> Iterator[Children]:
+        """One of them, for a while."""
+        assert self._all
+        children = self._free.get()
+        try:
+            yield children
+        finally:
+            self._free.put(children)
+
+    def visit(self, items: Sequence[_Item], visit: Callable[[Path, Children, _Item], None], folder: Path) -> None:
+        """Visit each item in a folder of its own. Raises Violation with all that were found."""
+
+        def one(numbered: tuple[int, _Item]) -> str:
+            number, item = numbered
+            with self.children() as children:
+                try:
+                    visit(folder / str(number), children, item)
+                except Violation as violation:
+                    return str(violation)
+            return ""
+
+        with ThreadPoolExecutor(self._size) as executor:
+            found = [text for text in executor.map(one, enumerate(items)) if text]
+        if found:
+            raise Violation(f"{len(found)} of {len(items)} visits found a violation; the first:\n{found[0]}")
+
+    def close(self) -> None:
+        """End all of them."""
+        if "_all" in self.__dict__:
+            for children in self._all:
+                children.close()
+
+
+__all__ = ["SCENES", "Children", "Fleet", "Pool", "Scene", "Violation", "new_fleet", "replace", "until"]
