@@ -111,7 +111,16 @@ _TIMEOUT = click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop waiting then, exit 7."
 )
 
-wait_options = _grouped("how", ApplyFlags, (_TIMEOUT,))
+_QUIET_TIME = click.option(
+    "--quiet-time",
+    type=click.FloatRange(min=0),
+    default=180.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A request in doubt that left no trace for so long was not issued.",
+)
+
+wait_options = _grouped("how", ApplyFlags, (_TIMEOUT, _QUIET_TIME))
 
 apply_options = _grouped(
     "how",
@@ -122,14 +131,7 @@ apply_options = _grouped(
         click.option("--no-wait", is_flag=True, help="Submit, record the job IDs, leave; imgctl wait does the rest."),
         _TIMEOUT,
         click.option("--note", default="", metavar="TEXT", help="Recorded with each build, for the auditor."),
-        click.option(
-            "--quiet-time",
-            type=click.FloatRange(min=0),
-            default=180.0,
-            show_default=True,
-            metavar="SECONDS",
-            help="A request in doubt that left no trace for so long was not issued.",
-        ),
+        _QUIET_TIME,
     ),
 )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 
 from reconciler.cli.console import Console
 from reconciler.cli.flags import ApplyFlags, LockFlags, PlanFlags, RequestFlags
@@ -12,82 +13,57 @@ from reconciler.cli.inputs import Inputs
 from reconciler.cli.locking import open_writer
 from reconciler.cli.planning import effective_limits, plan_for
 from reconciler.cli.wiring import build_context, connected, jobs_in_flight, on_signals
+from reconciler.cloud.client import CloudClient
 from reconciler.cloud.observe import observe
 from reconciler.errors import NotApproved
 from reconciler.execution.executor import execute
 from reconciler.execution.run import Run, Settings
+from reconciler.model.observed import Observation
 from reconciler.model.outcome import Outcome, StopReason
 from reconciler.model.plan import Action, Plan
 from reconciler.model.progress import Progress
 from reconciler.render.plan_text import render_plan
 from reconciler.render.progress import render_outcome, render_progress
+from reconciler.state.writer import Writer
 
 
 async def apply_plan(
     console: Console, inputs: Inputs, flags: PlanFlags, how: ApplyFlags, lock: LockFlags, requests: RequestFlags
 ) -> int:
     """Apply: the plan is made under the lock, so what is shown is what is done. Returns the exit code."""
-    with open_writer(console, inputs, "apply", lock) as writer:
-        inputs = replace(inputs, recorded=writer.recorded)
-        async with connected(console, inputs, requests) as connection:
-            observed_at = time.monotonic()
-            observed = await observe(connection.client, jobs_in_flight(inputs.recorded))
-            plan = plan_for(inputs, observed, connection.binding, flags)
-            console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
-            if not _something_to_do(plan):
-                return 3 if plan.unavailable else 0
-            _approve(console, plan, how)
-            settings = Settings(
-                max_in_flight=effective_limits(inputs.manifest.limits, flags).max_in_flight or 0,
-                wait=not how.no_wait,
-                timeout=how.timeout,
-                quiet_time=how.quiet_time,
-            )
-            run = Run(
-                cloud=connection.client,
-                writer=writer,
-                plan=plan,
-                observed=observed,
-                observed_at=observed_at,
-                settings=settings,
-                context=build_context(console.environ, how.note),
-                report=_reporter(console),
-            )
-            return await _carry_out(console, run)
+    async with _planned(console, inputs, "apply", flags, lock, requests) as planned:
+        plan = planned.plan
+        console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
+        if all(change.unavailable for change in plan.changes):
+            return 3 if plan.changes else 0
+        _approve(console, plan, how)
+        settings = Settings(
+            max_in_flight=effective_limits(inputs.manifest.limits, flags).max_in_flight or 0,
+            wait=not how.no_wait,
+            timeout=how.timeout,
+            quiet_time=how.quiet_time,
+        )
+        return await _carry_out(console, planned, settings, how.note)
 
 
 async def wait_for_builds(
     console: Console, inputs: Inputs, flags: PlanFlags, how: ApplyFlags, lock: LockFlags, requests: RequestFlags
 ) -> int:
     """Wait: only what is in flight, and no request that starts anything. Returns the exit code."""
-    with open_writer(console, inputs, "wait", lock) as writer:
-        inputs = replace(inputs, recorded=writer.recorded)
-        async with connected(console, inputs, requests) as connection:
-            observed_at = time.monotonic()
-            observed = await observe(connection.client, jobs_in_flight(inputs.recorded))
-            plan = plan_for(inputs, observed, connection.binding, flags)
-            plan = replace(
-                plan,
-                changes=tuple(change for change in plan.changes if change.action is Action.RESUME),
-                # Waiting decides nothing about guards.
-                limits=inputs.recorded.limits,
-                protect={},
-            )
-            if not plan.changes:
-                console.result("No build is in flight.\n")
-                return 0
-            run = Run(
-                cloud=connection.client,
-                writer=writer,
-                plan=plan,
-                observed=observed,
-                observed_at=observed_at,
-                # No bound: all of it is in flight already.
-                settings=Settings(max_in_flight=0, timeout=how.timeout, submit=False),
-                context=build_context(console.environ, ""),
-                report=_reporter(console),
-            )
-            return await _carry_out(console, run)
+    async with _planned(console, inputs, "wait", flags, lock, requests) as planned:
+        plan = replace(
+            planned.plan,
+            changes=tuple(change for change in planned.plan.changes if change.action is Action.RESUME),
+            # Waiting decides nothing about guards.
+            limits=planned.writer.recorded.limits,
+            protect={},
+        )
+        if not plan.changes:
+            console.result("No build is in flight.\n")
+            return 0
+        # No bound: all of it is in flight already.
+        settings = Settings(max_in_flight=0, timeout=how.timeout, quiet_time=how.quiet_time, submit=False)
+        return await _carry_out(console, replace(planned, plan=plan), settings, "")
 
 
 def exit_code(outcome: Outcome) -> int:
@@ -105,9 +81,29 @@ def exit_code(outcome: Outcome) -> int:
             return 3
 
 
-def _something_to_do(plan: Plan) -> bool:
-    """True where apply would change something, were it not for the gates."""
-    return any(not change.unavailable for change in plan.changes)
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A plan, with everything that it takes to carry it out."""
+
+    plan: Plan
+    writer: Writer
+    client: CloudClient
+    observed: Observation
+    observed_at: float
+
+
+@asynccontextmanager
+async def _planned(
+    console: Console, inputs: Inputs, operation: str, flags: PlanFlags, lock: LockFlags, requests: RequestFlags
+) -> AsyncIterator[_Planned]:
+    """Lock the state, read it again, look at the cloud, and plan."""
+    with open_writer(console, inputs, operation, lock) as writer:
+        inputs = replace(inputs, recorded=writer.recorded)
+        async with connected(console, inputs, requests) as connection:
+            observed_at = time.monotonic()
+            observed = await observe(connection.client, jobs_in_flight(inputs.recorded))
+            plan = plan_for(inputs, observed, connection.binding, flags)
+            yield _Planned(plan, writer, connection.client, observed, observed_at)
 
 
 def _approve(console: Console, plan: Plan, how: ApplyFlags) -> None:
@@ -135,14 +131,17 @@ def _approve(console: Console, plan: Plan, how: ApplyFlags) -> None:
         raise NotApproved("not approved, so nothing was started")
 
 
-def _reporter(console: Console) -> Callable[[Progress], None]:
-    def report(happened: Progress) -> None:
-        console.result(render_progress(happened, console.style) + "\n")
-
-    return report
-
-
-async def _carry_out(console: Console, run: Run) -> int:
+async def _carry_out(console: Console, planned: _Planned, settings: Settings, note: str) -> int:
+    run = Run(
+        cloud=planned.client,
+        writer=planned.writer,
+        plan=planned.plan,
+        observed=planned.observed,
+        observed_at=planned.observed_at,
+        settings=settings,
+        context=build_context(console.environ, note),
+        report=_reporter(console),
+    )
     console.result("\n")
     with on_signals(lambda: run.stop(StopReason.INTERRUPTED), console):
         outcome = await execute(run)
@@ -150,3 +149,10 @@ async def _carry_out(console: Console, run: Run) -> int:
     if outcome.error is not None:
         console.error(outcome.error)
     return exit_code(outcome)
+
+
+def _reporter(console: Console) -> Callable[[Progress], None]:
+    def report(happened: Progress) -> None:
+        console.result(render_progress(happened, console.style) + "\n")
+
+    return report

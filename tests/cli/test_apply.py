@@ -76,7 +76,9 @@ def test_only_a_changed_description_edits_the_image_in_place(
     assert "Plan: 0 to add, 1 to change, 0 to destroy." in ran.out
     held = state_of(folder)["servers"][OFFICE]["held"]
     assert held["spec"]["description"] == "for the office"
-    assert cloud.world.images.get(held["image_id"]).description == "for the office"
+    image = cloud.world.images.get(held["image_id"])
+    assert image is not None
+    assert image.description == "for the office"
     assert len(cloud.ledger["builds"]) == 1
     assert "No changes." in imgctl("plan", env=cloud.env).out
 
@@ -366,7 +368,9 @@ def test_a_password_gets_a_token_and_the_project(
     assert cloud.ledger["requests"]["POST /v3/auth/tokens"] == 1
 
 
-def test_the_project_is_found_through_iam(imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest) -> None:
+def test_the_project_is_found_through_iam(
+    imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest
+) -> None:
     cloud = start_cloud()
     write_manifest()
     env = {name: value for name, value in cloud.env.items() if name != "HW_PROJECT_ID"}

@@ -81,7 +81,9 @@ def test_a_state_bound_elsewhere_is_not_used(
     assert cloud.ledger["received"] == 0
 
 
-def test_states_that_are_no_plain_files_are_refused(imgctl: Imgctl, folder: Path, write_manifest: WriteManifest) -> None:
+def test_states_that_are_no_plain_files_are_refused(
+    imgctl: Imgctl, folder: Path, write_manifest: WriteManifest
+) -> None:
     write_manifest()
     (folder / "real.json").write_text(json.dumps(GOOD))
     (folder / "link.json").symlink_to("real.json")

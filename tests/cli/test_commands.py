@@ -93,9 +93,7 @@ def test_what_apply_left_can_be_shown_and_handed_on(
     assert imgctl("output", "cad").code == 1
 
 
-def test_init_from_cloud_declares_what_exists_and_plans(
-    imgctl: Imgctl, folder: Path, start_cloud: StartCloud
-) -> None:
+def test_init_from_cloud_declares_what_exists_and_plans(imgctl: Imgctl, folder: Path, start_cloud: StartCloud) -> None:
     cloud = start_cloud(servers=25)
     ran = imgctl("init", "--from-cloud", env=cloud.env)
     assert ran.code == 0, ran.err

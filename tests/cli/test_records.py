@@ -124,9 +124,7 @@ def test_an_image_of_somebody_else_is_adopted(
     assert imgctl("import", "office", env=cloud.env).code == 1
 
 
-def test_the_history_answers_an_auditor(
-    imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest
-) -> None:
+def test_the_history_answers_an_auditor(imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest) -> None:
     cloud = start_cloud()
     write_manifest()
     env = cloud.env | {"CI_JOB_URL": "https://gitlab.example/job/9", "CI_MERGE_REQUEST_IID": "12"}

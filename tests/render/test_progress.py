@@ -103,29 +103,36 @@ MOVED = ("writing", Action.MOVE, ResultKind.DONE, "")
         (outcome(MOVED, REBUILT, BUILT, BUILT), "Apply complete! 1 moved, 1 rebuilt, 2 built, in 24 min.\n"),
         (
             outcome(BUILT, RUNNING),
-            "Apply complete! 1 built, 1 running, in 24 min.\n"
-            "1 build goes on in the cloud and is recorded.\n"
-            "  imgctl wait  picks them up and records their images; it starts nothing.\n",
+            (
+                "Apply complete! 1 built, 1 running, in 24 min.\n"
+                "1 build goes on in the cloud and is recorded.\n"
+                "  imgctl wait  picks them up and records their images; it starts nothing.\n"
+            ),
         ),
         (
             outcome(RUNNING, RUNNING, BUSY, stopped=StopReason.TIMEOUT),
-            "Apply incomplete. 2 running, 1 not started, in 24 min.\n"
-            "not started:\n"
-            "  web  the server is in ERROR: repair it in the console first\n"
-            "2 builds go on in the cloud and are recorded.\n"
-            "  imgctl wait  picks them up and records their images; it starts nothing.\n"
-            "  imgctl apply continues with what was not started.\n",
+            (
+                "Apply incomplete. 2 running, 1 not started, in 24 min.\n"
+                "not started:\n"
+                "  web  the server is in ERROR: repair it in the console first\n"
+                "2 builds go on in the cloud and are recorded.\n"
+                "  imgctl wait  picks them up and records their images; it starts nothing.\n"
+                "  imgctl apply continues with what was not started.\n"
+            ),
         ),
         (
             outcome(BUILT, FAILED, BUSY, UNCLEAR),
-            "Apply incomplete. 1 built, 1 failed, 1 unclear, 1 not started, in 24 min.\n"
-            "failed:\n"
-            "  办公  IMG.0042 the disk is full\n"
-            "unclear:\n"
-            "  lab  two jobs could be it: 1, 2\n"
-            "not started:\n"
-            "  web  the server is in ERROR: repair it in the console first\n"
-            "  Unclear requests are never sent again by themselves: look at these servers in the console, then apply.\n",
+            (
+                "Apply incomplete. 1 built, 1 failed, 1 unclear, 1 not started, in 24 min.\n"
+                "failed:\n"
+                "  办公  IMG.0042 the disk is full\n"
+                "unclear:\n"
+                "  lab  two jobs could be it: 1, 2\n"
+                "not started:\n"
+                "  web  the server is in ERROR: repair it in the console first\n"
+                "  Unclear requests are never sent again by themselves: look at these servers in the console, "
+                "then apply.\n"
+            ),
         ),
         (
             outcome(BUILT, stopped=StopReason.ERROR, error=UsageError("x")),

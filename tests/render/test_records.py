@@ -25,7 +25,7 @@ from reconciler.render.records import (
     status_document,
 )
 from reconciler.render.terminal import Style
-from tests.planning.figures import A, B, NOON, build, declared, record
+from tests.planning.figures import NOON, A, B, build, declared, record
 
 FAILED = build(BuildStatus.FAILED, B, error=BuildError("IMG.0042", "the disk is full", "r-1"))
 ROWS = [

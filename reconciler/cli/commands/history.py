@@ -81,7 +81,5 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(
-            f"--since {text} is no time", hint="Write 2026-11-01 or 30d."
-        ) from None
+        raise UsageError(f"--since {text} is no time", hint="Write 2026-11-01 or 30d.") from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
