@@ -16,7 +16,7 @@ from reconciler.cli.wiring import build_context, connected, jobs_in_flight, on_s
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.observe import observe
 from reconciler.errors import NotApproved
-from reconciler.execution.executor import execute
+from reconciler.execution.executor import execute, guards_to_note
 from reconciler.execution.run import Run, Settings
 from reconciler.model.observed import Observation
 from reconciler.model.outcome import Outcome, StopReason
@@ -35,6 +35,9 @@ async def apply_plan(
         plan = planned.plan
         console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
         if all(change.unavailable for change in plan.changes):
+            if planned.writer.recorded.exists:
+                # A server that is protected from today on must be protected for the next plan.
+                await planned.writer.commit(*guards_to_note(plan, planned.writer.recorded))
             return 3 if plan.changes else 0
         _approve(console, plan, how)
         settings = Settings(

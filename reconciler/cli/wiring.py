@@ -153,9 +153,7 @@ def on_signals(stop: Callable[[], None], console: Console) -> Iterator[None]:
             # Every event that was said to be recorded is on disk; an intent tells the rest.
             os._exit(130)
         seen = True
-        console.say(
-            "stopping: nothing more is submitted; what is being sent is recorded first (again to leave at once)"
-        )
+        console.say("stopping: nothing more is submitted (once more to leave at once)")
         stop()
 
     for one in handled:

@@ -11,8 +11,9 @@ from reconciler.errors import CloudError
 from reconciler.execution.build import BuildTask
 from reconciler.execution.run import Run, Stopped
 from reconciler.model.outcome import Outcome, Result, ResultKind, StopReason
-from reconciler.model.plan import Action, Change
+from reconciler.model.plan import Action, Change, Plan
 from reconciler.model.progress import RecordChanged, StillWaiting
+from reconciler.model.record import Recorded
 from reconciler.state import events
 
 _HEARTBEAT_SECONDS = 30.0
@@ -40,6 +41,19 @@ async def execute(run: Run) -> Outcome:
         stopped=run.stopped,
         error=run.error,
     )
+
+
+def guards_to_note(
+    plan: Plan, recorded: Recorded, *, returning: frozenset[str] = frozenset()
+) -> list[events.GuardsNoted]:
+    """The plan's limits and protections as an event, where the state has others; `returning` ids are managed by then."""
+    known = {**recorded.retired, **recorded.servers}
+    protect = tuple(
+        (server_id, protect)
+        for server_id, protect in plan.protect.items()
+        if (server_id in recorded.servers or server_id in returning) and known[server_id].protect != protect
+    )
+    return [events.GuardsNoted(plan.limits, protect)] if protect or plan.limits != recorded.limits else []
 
 
 class _Executor:
@@ -90,20 +104,13 @@ class _Executor:
         """What needs no cloud: where the state belongs, its guards, moves and forgets. Durable together."""
         run = self._run
         recorded = run.writer.recorded
-        happened: list[events.Event] = []
-        if recorded.bound_to is None:
-            happened.append(events.Bound(run.plan.bound_to))
+        happened: list[events.Event] = [events.Bound(run.plan.bound_to)] if recorded.bound_to is None else []
         moved = [change for change in run.plan.changes if change.action is Action.MOVE and change.starts]
         forgotten = [change for change in run.plan.changes if change.action is Action.FORGET and change.starts]
         happened += [events.Renamed(change.server_id, change.name) for change in moved]
         happened += [events.Retired(change.server_id, run.now()) for change in forgotten]
-        guards = tuple(
-            (server_id, protect)
-            for server_id, protect in run.plan.protect.items()
-            if (record := recorded.servers.get(server_id)) is not None and record.protect != protect
-        )
-        if guards or run.plan.limits != recorded.limits:
-            happened.append(events.GuardsNoted(run.plan.limits, guards))
+        # After the moves: a record that returns from the retired ones gets its protection back with it.
+        happened += guards_to_note(run.plan, recorded, returning=frozenset(change.server_id for change in moved))
         if happened:
             await run.record(*happened)
         for change in (*moved, *forgotten):

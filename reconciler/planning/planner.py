@@ -17,7 +17,7 @@ from reconciler.planning.guards import gate, gate_forgetting, open_gates
 from reconciler.planning.identity import plan_id
 from reconciler.planning.remarks import loosened, lost_state, needless_names, other_images
 from reconciler.planning.selection import Selection, unknown_name
-from reconciler.planning.subjects import Subject, find_subjects
+from reconciler.planning.subjects import Subject, find_subjects, select_subjects
 
 # What the API page's example took: 23 min 35 s (facts sheet, 2.4).
 DOCUMENTED_BUILD_SECONDS = 1414.6
@@ -49,8 +49,7 @@ def make_plan(
     """
     binding = resolve_binding(binding, recorded)
     everyone = find_subjects(manifest, recorded, observed)
-    chosen = options.selection.pick({one.server_id: (one.names, one.labels) for one in everyone})
-    selected = {one.server_id: one for one in everyone if one.server_id in chosen}
+    selected = select_subjects(everyone, options.selection)
     _check_names(everyone, selected, options)
 
     wanted = _changes(selected.values(), recorded, observed, options)

@@ -17,9 +17,10 @@ def lost_state(subjects: Iterable[Subject], recorded: Recorded) -> Iterator[Diag
         return
     showing = sum(bool(one.server and one.server.image_id) for one in subjects)
     if showing:
+        verb = "shows" if showing == 1 else "show"
         yield Diagnostic(
             Severity.CAUTION,
-            f"no state was found, yet {showing} of the declared servers already show{'s' if showing == 1 else ''} an image",
+            f"no state was found, yet {showing} of the declared servers already {verb} an image",
             hint="If there was a state, restore it. Otherwise --allow NAME builds these servers anew.",
         )
 

@@ -10,8 +10,6 @@ from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from reconciler.errors import UsageError
-from reconciler.model.record import Recorded
-from reconciler.model.spec import Manifest
 
 _Key = TypeVar("_Key")
 
@@ -62,10 +60,6 @@ class Selection:
         """True where nothing is selected away."""
         return not (self.targets or self.excludes or self.labels)
 
-    def select(self, servers: Mapping[str, Mapping[str, str]]) -> frozenset[str]:
-        """The selected names among `servers`, which are labels by name. Raises UsageError."""
-        return self.pick({name: ((name,), labels) for name, labels in servers.items()})
-
     def pick(self, servers: Mapping[_Key, tuple[Collection[str], Mapping[str, str]]]) -> frozenset[_Key]:
         """The selected keys of `servers`, which have names and labels; any of its names selects or excludes a server.
 
@@ -91,19 +85,6 @@ class Selection:
                 "the selectors together leave no image server", hint="Each of them matches some, but not the same ones."
             )
         return chosen
-
-
-def labels_by_name(manifest: Manifest, recorded: Recorded) -> Mapping[str, Mapping[str, str]]:
-    """What selectors choose from by name: declared servers, and recorded ones under the names that they still have.
-
-    A record keeps no labels; a server that is being renamed has its declared ones under either name.
-    """
-    declared = {server.server_id: server.labels for server in manifest.servers.values()}
-    names: dict[str, Mapping[str, str]] = {
-        record.name: declared.get(record.server_id, {}) for record in recorded.servers.values()
-    }
-    names.update((server.name, server.labels) for server in manifest.servers.values())
-    return names
 
 
 def unknown_name(flag: str, name: str, known: Iterable[str]) -> UsageError:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from reconciler.model.observed import Observation, ObservedJob, ObservedServer
 from reconciler.model.record import Record, Recorded
 from reconciler.model.spec import DeclaredServer, Manifest
+from reconciler.planning.selection import Selection
 
 # Every other status may still change (facts sheet, 2.1).
 _JOB_ENDS = frozenset({"SUCCESS", "FAILED"})
@@ -63,6 +64,13 @@ def find_subjects(manifest: Manifest, recorded: Recorded, observed: Observation 
     declared = {server.server_id: server for server in manifest.servers.values()}
     server_ids = (*declared, *(server_id for server_id in recorded.servers if server_id not in declared))
     return tuple(_subject(server_id, declared.get(server_id), manifest, recorded, observed) for server_id in server_ids)
+
+
+def select_subjects(everyone: Iterable[Subject], selection: Selection) -> dict[str, Subject]:
+    """The selected servers by id, in their order. Raises UsageError where a selector matches nothing."""
+    by_id = {one.server_id: one for one in everyone}
+    chosen = selection.pick({server_id: (one.names, one.labels) for server_id, one in by_id.items()})
+    return {server_id: one for server_id, one in by_id.items() if server_id in chosen}
 
 
 def _subject(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reconciler.model.record import Build, Record
 from reconciler.render.records import build_document, moment
-from reconciler.render.terminal import Style, clean, duration, table
+from reconciler.render.terminal import Style, clean, duration, json_text, table
 
 _ASKED_BY = ("actor", "host", "run", "commit", "pull_request", "note")
 _COLUMNS = (
@@ -34,7 +33,7 @@ def render_history(rows: Iterable[HistoryRow], form: str, style: Style) -> str:
     rows = list(rows)
     match form:
         case "json":
-            return json.dumps([_document(row) for row in rows], ensure_ascii=False, indent=2) + "\n"
+            return json_text([_document(row) for row in rows])
         case "csv":
             return _csv(rows)
         case _:
@@ -66,8 +65,8 @@ def _table(rows: list[HistoryRow], style: Style) -> str:
                 clean(row.record.name),
                 f"{build.status}{' (adopted)' if build.adopted else ''}",
                 clean(build.spec.name),
-                build.image_id or "-",
-                build.job_id or "-",
+                clean(build.image_id) or "-",
+                clean(build.job_id) or "-",
                 took,
                 clean(by) or "-",
             )
@@ -77,18 +76,6 @@ def _table(rows: list[HistoryRow], style: Style) -> str:
 
 
 def _csv(rows: list[HistoryRow]) -> str:
-    columns = [
-        "name",
-        "server_id",
-        "status",
-        "image_name",
-        "image_id",
-        "job_id",
-        "requested_at",
-        "finished_at",
-        "adopted",
-    ]
-    columns += ["error_code", "error_message", "plan_id", "actor", "host", "run", "commit", "pull_request", "note"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)

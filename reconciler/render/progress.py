@@ -95,4 +95,6 @@ def _next_steps(outcome: Outcome) -> Iterable[str]:
     if outcome.stopped is StopReason.INTERRUPTED or (outcome.stopped and outcome.of(ResultKind.NOT_STARTED)):
         yield "  imgctl apply continues with what was not started."
     if outcome.of(ResultKind.UNCLEAR):
-        yield "  Unclear requests are never sent again by themselves: look at these servers in the console, then apply."
+        yield "Unclear requests are never sent again by themselves. Look at these servers in the console, then:"
+        yield "  imgctl import NAME --job-id ID         a build is there; --image-id ID for its image"
+        yield "  imgctl state settle NAME --not-issued  nothing is there; the next apply sends it anew"

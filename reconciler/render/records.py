@@ -139,9 +139,9 @@ def render_records(records: Iterable[Record], style: Style) -> str:
         cells.append(
             (
                 clean(record.name),
-                record.server_id,
+                clean(record.server_id),
                 clean(held.spec.name) if held is not None else "-",
-                held.image_id if held is not None else "-",
+                clean(held.image_id) if held is not None else "-",
                 str(len(record.builds)),
                 "; ".join(said),
             )

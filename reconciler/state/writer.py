@@ -83,6 +83,8 @@ class Writer:
     async def _commit(self, events: tuple[Event, ...]) -> None:
         if self._broken is not None:
             raise self._broken
+        if not events:
+            return
         for event in events:
             self._document.apply(event)
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()

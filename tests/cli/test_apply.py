@@ -319,6 +319,25 @@ def test_protected_servers_are_rebuilt_and_forgotten_only_when_allowed(
     assert "protected" in loosened.out
 
 
+def test_a_protection_counts_from_the_apply_on_that_finds_nothing_else(
+    imgctl: Imgctl, folder: Path, start_cloud: StartCloud, write_manifest: WriteManifest
+) -> None:
+    cloud = start_cloud()
+    write_manifest({"office": OFFICE, "cad": CAD})
+    assert imgctl("apply", "--auto-approve", env=cloud.env).code == 0
+    write_manifest({"office": {"server_id": OFFICE, "protect": True}, "cad": CAD}, limits={"max_changes": 5})
+    assert "No changes." in imgctl("apply", "--auto-approve", env=cloud.env).out
+    assert state_of(folder)["servers"][OFFICE]["protect"] is True
+    assert state_of(folder)["limits"] == {"max_changes": 5}
+    write_manifest({"cad": CAD})
+    assert imgctl("apply", "--auto-approve", env=cloud.env).code == 6
+    assert imgctl("apply", "--auto-approve", "--allow", "office", env=cloud.env).code == 0
+    # It comes back as it went.
+    write_manifest({"office": {"server_id": OFFICE, "protect": True}, "cad": CAD})
+    assert imgctl("apply", "--auto-approve", env=cloud.env).code == 0
+    assert state_of(folder)["servers"][OFFICE]["protect"] is True
+
+
 def test_nobody_to_ask_is_not_a_yes(imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest) -> None:
     cloud = start_cloud()
     write_manifest()

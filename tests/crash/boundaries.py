@@ -26,8 +26,8 @@ def servers_in(content: bytes) -> str:
     _, _, rest = content.partition(b" ")
     try:
         patch = json.loads(rest.rpartition(b" ")[0])
-        records = {**patch.get("servers", {}), **patch.get("retired", {})}
-        names = sorted(record["name"] for record in records.values() if record is not None)
+        records = [*patch.get("servers", {}).values(), *patch.get("retired", {}).values()]
+        names = sorted({record["name"] for record in records if record is not None})
     except (ValueError, AttributeError, KeyError, TypeError):
         return "-"
     return "+".join(names) or "-"

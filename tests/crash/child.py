@@ -23,7 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ class Order:
 
     `kill` names the boundary at which it ends, `kill_number` counts to it; `linger` is how long it stays there before,
     so that whatever does not wait for the disk gets ahead of it. `fail` names a write that the disk takes half of and
-    then is full. `talk` is a socket on which every boundary is told and an answer awaited.
+    then is full. `talk` is a socket on which every boundary is told, `pause` seconds after it was reached, and an
+    answer awaited.
     """
 
     arguments: list[str]
@@ -55,6 +56,7 @@ class Order:
     linger: float = 0.0
     fail: str = ""
     talk: str = ""
+    pause: float = 0.0
     mutant: str = ""
     fold_beyond: int | None = None
     read_timeout: float | None = None
@@ -148,6 +150,7 @@ class Shim:
         if guarded and (problem := self._unguarded()):
             self._note(f"! {problem} at {name}")
         if self._talk is not None:
+            time.sleep(self._order.pause)
             told = {"name": name, **asdict(effect), "content": base64.b64encode(effect.content).decode()}
             self._talk.sendall(json.dumps(told).encode() + b"\n")
             self._talk.recv(1)
@@ -286,11 +289,10 @@ def main() -> None:
         *lines, waiting = (waiting + content).split(b"\n")
         for line in lines:
             message: dict[str, Any] = json.loads(line)
-            if "kill" in message:
-                if pid:
-                    os.kill(pid, signal.SIGKILL)
-            else:
-                pid, ended = _start(replace(Order([], "", {}, ""), **message), (answers, orders))
+            if "arguments" in message:
+                pid, ended = _start(Order(**message), (answers, orders))
+            elif pid:
+                os.kill(pid, signal.SIGKILL)
     if pid:
         os.kill(pid, signal.SIGKILL)
 

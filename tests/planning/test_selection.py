@@ -8,8 +8,8 @@ import pytest
 
 from reconciler.errors import UsageError
 from reconciler.model.record import BuildStatus
-from reconciler.planning.selection import LabelTerm, Selection, labels_by_name
-from tests.planning.figures import A, B, actions, build, declared, manifest, plan_of, record, recorded
+from reconciler.planning.selection import LabelTerm, Selection
+from tests.planning.figures import A, B, actions, build, declared, plan_of, record
 
 WANTED = [
     declared("office", B, server_id="s1", labels={"ring": "canary", "team": "finance"}),
@@ -132,14 +132,6 @@ def test_labels_as_typed() -> None:
 def test_an_empty_label_is_not_an_absent_one() -> None:
     wanted = [declared(labels={"ring": ""}), declared("cad", B, server_id="s2")]
     assert actions(plan_of(wanted, labels=["ring="])) == {"s1": "build"}
-
-
-def test_by_name_a_renamed_server_has_its_labels_under_either_name() -> None:
-    names = labels_by_name(manifest(*WANTED), recorded(*RECORDED))
-    assert names["old-name"] == names["new-name"] == {"ring": "canary"}
-    assert names["gone"] == {}
-    selected = Selection.parse((), ["office"], ["ring=canary"]).select(names)
-    assert selected == {"cad-2", "old-name", "new-name"}
 
 
 def test_without_servers_every_selector_is_an_error() -> None:

@@ -130,8 +130,9 @@ MOVED = ("writing", Action.MOVE, ResultKind.DONE, "")
                 "  lab  two jobs could be it: 1, 2\n"
                 "not started:\n"
                 "  web  the server is in ERROR: repair it in the console first\n"
-                "  Unclear requests are never sent again by themselves: look at these servers in the console, "
-                "then apply.\n"
+                "Unclear requests are never sent again by themselves. Look at these servers in the console, then:\n"
+                "  imgctl import NAME --job-id ID         a build is there; --image-id ID for its image\n"
+                "  imgctl state settle NAME --not-issued  nothing is there; the next apply sends it anew\n"
             ),
         ),
         (

@@ -9,7 +9,8 @@ from reconciler.cli.flags import ManifestFlags, PlanFlags
 from reconciler.cli.inputs import find_record, load_inputs
 from reconciler.cli.options import format_option, manifest_options, output_options, selector_options, state_option
 from reconciler.errors import UsageError
-from reconciler.planning.selection import Selection, labels_by_name
+from reconciler.planning.selection import Selection
+from reconciler.planning.subjects import find_subjects, select_subjects
 from reconciler.render.records import render_outputs
 
 
@@ -45,8 +46,8 @@ def command(
     recorded = inputs.recorded
     if name is None:
         selection = Selection.parse(flags.targets, flags.excludes, flags.labels)
-        selected = selection.select(labels_by_name(inputs.manifest, recorded))
-        records = [record for record in recorded.servers.values() if record.name in selected]
+        subjects = select_subjects(find_subjects(inputs.manifest, recorded, None), selection)
+        records = [one.record for one in subjects.values() if one.record is not None]
     else:
         records = [find_record(recorded, name, managed=True)]
     images = {record.name: record.held.image_id for record in records if record.held is not None}

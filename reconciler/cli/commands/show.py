@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from reconciler.cli.console import Console
@@ -11,6 +9,7 @@ from reconciler.cli.flags import ManifestFlags
 from reconciler.cli.inputs import find_record, load_inputs
 from reconciler.cli.options import format_option, manifest_options, output_options, state_option
 from reconciler.render.records import record_document, render_record
+from reconciler.render.terminal import json_text
 
 
 @click.command(name="show")
@@ -30,7 +29,7 @@ def command(console: Console, *, name: str, source: ManifestFlags, state: str | 
     inputs = load_inputs(console, source, state)
     record = find_record(inputs.recorded, name)
     if form == "json":
-        console.result(json.dumps(record_document(record), ensure_ascii=False, indent=2) + "\n")
+        console.result(json_text(record_document(record)))
     else:
         console.result(render_record(record, console.style))
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from datetime import UTC, datetime
 
 import click
@@ -17,6 +16,7 @@ from reconciler.cli.options import format_option, lock_options, manifest_options
 from reconciler.errors import UsageError
 from reconciler.model.record import Build, BuildError, BuildStatus, Record
 from reconciler.render.records import record_document, render_records
+from reconciler.render.terminal import json_text
 from reconciler.state import events
 
 
@@ -47,7 +47,7 @@ def list_records(console: Console, *, source: ManifestFlags, state: str | None, 
     records = [*recorded.servers.values(), *recorded.retired.values()]
     if form == "json":
         documents = [record_document(record) for record in records]
-        console.result(json.dumps(documents, ensure_ascii=False, indent=2) + "\n")
+        console.result(json_text(documents))
     else:
         console.result(render_records(records, console.style))
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import click
@@ -12,9 +11,10 @@ from reconciler.cli.flags import ManifestFlags, PlanFlags, RequestFlags
 from reconciler.cli.inputs import Inputs, load_inputs
 from reconciler.cli.options import format_option, manifest_options, request_options, selector_options, state_option
 from reconciler.model.observed import ObservedJob
-from reconciler.model.record import Record
-from reconciler.planning.selection import Selection, labels_by_name
+from reconciler.planning.selection import Selection
+from reconciler.planning.subjects import Subject, find_subjects, select_subjects
 from reconciler.render.records import StatusRow, render_status, status_document
+from reconciler.render.terminal import json_text
 
 
 @click.command(name="status")
@@ -47,33 +47,20 @@ def command(
         import asyncio
 
         jobs = asyncio.run(_jobs(console, inputs, requests))
-    rows = _rows(inputs, flags, jobs)
+    selection = Selection.parse(flags.targets, flags.excludes, flags.labels)
+    subjects = select_subjects(find_subjects(inputs.manifest, inputs.recorded, None), selection)
+    rows = [
+        StatusRow(one.names[0], one.server_id, one.declared, one.record, _job(one, jobs)) for one in subjects.values()
+    ]
     if form == "json":
-        console.result(json.dumps(status_document(rows), ensure_ascii=False, indent=2) + "\n")
+        console.result(json_text(status_document(rows)))
     else:
         console.result(render_status(rows, console.style))
     return 0
 
 
-def _rows(inputs: Inputs, flags: PlanFlags, jobs: Mapping[str, ObservedJob]) -> list[StatusRow]:
-    manifest, recorded = inputs.manifest, inputs.recorded
-    selection = Selection.parse(flags.targets, flags.excludes, flags.labels)
-    selected = selection.select(labels_by_name(manifest, recorded))
-    rows = []
-    for declared in manifest.servers.values():
-        record = recorded.servers.get(declared.server_id)
-        rows.append(StatusRow(declared.name, declared.server_id, declared, record, _job_of(record, jobs)))
-    declared_ids = {declared.server_id for declared in manifest.servers.values()}
-    rows += [
-        StatusRow(record.name, record.server_id, None, record, _job_of(record, jobs))
-        for record in recorded.servers.values()
-        if record.server_id not in declared_ids
-    ]
-    return [row for row in rows if row.name in selected]
-
-
-def _job_of(record: Record | None, jobs: Mapping[str, ObservedJob]) -> ObservedJob | None:
-    attempt = record.attempt if record is not None else None
+def _job(subject: Subject, jobs: Mapping[str, ObservedJob]) -> ObservedJob | None:
+    attempt = subject.record.attempt if subject.record is not None else None
     return jobs.get(attempt.job_id) if attempt is not None else None
 
 

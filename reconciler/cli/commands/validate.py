@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 import click
@@ -15,7 +14,7 @@ from reconciler.errors import ManifestError
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.render.diagnostics import render_diagnostics
 from reconciler.render.plan_json import diagnostic_document
-from reconciler.render.terminal import plural
+from reconciler.render.terminal import json_text, plural
 
 
 @click.command(name="validate")
@@ -48,4 +47,4 @@ def command(console: Console, *, source: ManifestFlags, form: str) -> int:
 
 def _document(*, valid: bool, diagnostics: Iterable[Diagnostic]) -> str:
     document = {"valid": valid, "diagnostics": [diagnostic_document(one) for one in diagnostics]}
-    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    return json_text(document)
