@@ -6,6 +6,7 @@ ImgctlError                     exit 1
 ├── StateError                  the state is unreadable, of another version, or bound elsewhere
 │   └── StateLocked             exit 5: someone else holds the lock
 ├── NotApproved                 exit 6: declined, not confirmed, or gated
+├── TimedOut                    exit 7: before anything was started
 └── CloudError                  the cloud said no, or said nothing
     ├── RequestNotSent          definite: the request never left
     ├── OutcomeUnknown          it may have taken effect
@@ -62,6 +63,12 @@ class NotApproved(ImgctlError):  # noqa: N818
     """The plan was declined, nobody could confirm it, or a gate holds it back."""
 
     exit_code = 6
+
+
+class TimedOut(ImgctlError):  # noqa: N818
+    """`--timeout` passed before anything was started."""
+
+    exit_code = 7
 
 
 class CloudError(ImgctlError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -108,12 +109,25 @@ def run(arguments: Sequence[str]) -> int:
         console.say("interrupted")
         return 130
     except BrokenPipeError:
-        # The reader went away, as `| head` does; the interpreter must not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader went away, as `| head` does.
         return 0
+    except OSError as error:
+        console.say(f"{console.error_style('error:', 'red', 'bold')} {error.strerror or error}")
+        return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence: a person gets a sentence
         return _internal(console, error)
+    finally:
+        _close_output()
     return result if isinstance(result, int) else 0
+
+
+def _close_output() -> None:
+    """Flush stdout; where it takes nothing any more, the interpreter must not complain about that at exit."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(console: Console, error: click.ClickException) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +38,14 @@ class Console:
         """Print a line to stderr."""
         _write(sys.stderr, text + "\n")
 
+    def progress(self, text: str) -> None:
+        """Print a line in the middle of a run: to stderr where stdout takes nothing any more. Never raises."""
+        try:
+            _write(sys.stdout, text + "\n")
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                _write(sys.stderr, text + "\n")
+
     def error(self, error: ImgctlError) -> None:
         """Print an error to stderr."""
         _write(sys.stderr, render_error(error, self.error_style))
@@ -45,7 +55,12 @@ class Console:
         if not _is_terminal(sys.stdin):
             return False
         _write(sys.stderr, question)
-        return sys.stdin.readline().strip() == "yes"
+        # Inside an event loop Ctrl-C only asks the loop, which does not run while a person thinks.
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return sys.stdin.readline().strip() == "yes"
+        finally:
+            signal.signal(signal.SIGINT, handler)
 
     @property
     def interactive(self) -> bool:

@@ -14,6 +14,7 @@ from reconciler.errors import UsageError
 from reconciler.manifest.load import VariableSources, load
 from reconciler.model.record import Binding, Record, Recorded
 from reconciler.model.spec import Manifest
+from reconciler.render.plan_text import SIMULATED
 from reconciler.state.local import LocalState
 from reconciler.state.store import read
 
@@ -45,9 +46,14 @@ def load_manifest(console: Console, source: ManifestFlags) -> Manifest:
     return manifest
 
 
-def load_inputs(console: Console, source: ManifestFlags, state: str | None) -> Inputs:
-    """Manifest and state. Raises ManifestError, StateError, UsageError."""
+def load_inputs(console: Console, source: ManifestFlags, state: str | None, *, announce: bool = True) -> Inputs:
+    """Manifest and state. Raises ManifestError, StateError, UsageError.
+
+    `announce` says on stderr where all of it is simulated; not for a command whose own output says so.
+    """
     manifest = load_manifest(console, source)
+    if announce and manifest.simulator is not None:
+        console.say(console.error_style(SIMULATED, "cyan"))
     backend = LocalState(_state_path(source.file, state, manifest), _home(console.environ))
     return Inputs(manifest, backend, read(backend), _binding(manifest, console.environ))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,26 @@ from typing import Any, TypeVar
 import click
 
 from reconciler.cli.flags import ApplyFlags, LockFlags, ManifestFlags, PlanFlags, RequestFlags
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds, 0 or more; `nan` would compare with nothing."""
+
+    name = "seconds"
+
+    def __init__(self, *, min_open: bool = False) -> None:
+        super().__init__(min=0, max=1e9, min_open=min_open)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click."""
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return seconds
+
+    def _describe_range(self) -> str:
+        return "x>0" if self.min_open else "x>=0"
+
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Options = tuple[Callable[[Any], Any], ...]
@@ -77,7 +98,7 @@ lock_options = _grouped(
     (
         click.option(
             "--lock-timeout",
-            type=click.FloatRange(min=0),
+            type=Seconds(),
             default=0.0,
             show_default=True,
             metavar="SECONDS",
@@ -107,13 +128,11 @@ planning_options = _grouped(
     ),
 )
 
-_TIMEOUT = click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop waiting then, exit 7."
-)
+_TIMEOUT = click.option("--timeout", type=Seconds(min_open=True), metavar="SECONDS", help="Stop waiting then, exit 7.")
 
 _QUIET_TIME = click.option(
     "--quiet-time",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=180.0,
     show_default=True,
     metavar="SECONDS",

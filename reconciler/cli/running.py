@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from reconciler.cli.planning import effective_limits, plan_for
 from reconciler.cli.wiring import build_context, connected, jobs_in_flight, on_signals
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.observe import observe
-from reconciler.errors import NotApproved
+from reconciler.errors import NotApproved, TimedOut
 from reconciler.execution.executor import execute, guards_to_note
 from reconciler.execution.run import Run, Settings
 from reconciler.model.observed import Observation
@@ -31,7 +32,7 @@ async def apply_plan(
     console: Console, inputs: Inputs, flags: PlanFlags, how: ApplyFlags, lock: LockFlags, requests: RequestFlags
 ) -> int:
     """Apply: the plan is made under the lock, so what is shown is what is done. Returns the exit code."""
-    async with _planned(console, inputs, "apply", flags, lock, requests) as planned:
+    async with _planned(console, inputs, "apply", flags, how, lock, requests) as planned:
         plan = planned.plan
         console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
         if all(change.unavailable for change in plan.changes):
@@ -53,7 +54,7 @@ async def wait_for_builds(
     console: Console, inputs: Inputs, flags: PlanFlags, how: ApplyFlags, lock: LockFlags, requests: RequestFlags
 ) -> int:
     """Wait: only what is in flight, and no request that starts anything. Returns the exit code."""
-    async with _planned(console, inputs, "wait", flags, lock, requests) as planned:
+    async with _planned(console, inputs, "wait", flags, how, lock, requests) as planned:
         plan = replace(
             planned.plan,
             changes=tuple(change for change in planned.plan.changes if change.action is Action.RESUME),
@@ -97,14 +98,27 @@ class _Planned:
 
 @asynccontextmanager
 async def _planned(
-    console: Console, inputs: Inputs, operation: str, flags: PlanFlags, lock: LockFlags, requests: RequestFlags
+    console: Console,
+    inputs: Inputs,
+    operation: str,
+    flags: PlanFlags,
+    how: ApplyFlags,
+    lock: LockFlags,
+    requests: RequestFlags,
 ) -> AsyncIterator[_Planned]:
-    """Lock the state, read it again, look at the cloud, and plan."""
+    """Lock the state, read it again, look at the cloud, and plan; all that within the timeout."""
     with open_writer(console, inputs, operation, lock) as writer:
         inputs = replace(inputs, recorded=writer.recorded)
         async with connected(console, inputs, requests) as connection:
             observed_at = time.monotonic()
-            observed = await observe(connection.client, jobs_in_flight(inputs.recorded))
+            try:
+                async with asyncio.timeout(how.timeout):
+                    observed = await observe(connection.client, jobs_in_flight(inputs.recorded))
+            except TimeoutError:
+                raise TimedOut(
+                    f"the cloud did not answer within {how.timeout:g} s, so nothing was started",
+                    hint="-vv shows every request and what became of it.",
+                ) from None
             plan = plan_for(inputs, observed, connection.binding, flags)
             yield _Planned(plan, writer, connection.client, observed, observed_at)
 
@@ -145,10 +159,10 @@ async def _carry_out(console: Console, planned: _Planned, settings: Settings, no
         context=build_context(console.environ, note),
         report=_reporter(console),
     )
-    console.result("\n")
+    console.progress("")
     with on_signals(lambda: run.stop(StopReason.INTERRUPTED), console):
         outcome = await execute(run)
-    console.result("\n" + render_outcome(outcome, console.style))
+    console.progress("\n" + render_outcome(outcome, console.style).rstrip("\n"))
     if outcome.error is not None:
         console.error(outcome.error)
     return exit_code(outcome)
@@ -156,6 +170,6 @@ async def _carry_out(console: Console, planned: _Planned, settings: Settings, no
 
 def _reporter(console: Console) -> Callable[[Progress], None]:
     def report(happened: Progress) -> None:
-        console.result(render_progress(happened, console.style) + "\n")
+        console.progress(render_progress(happened, console.style))
 
     return report

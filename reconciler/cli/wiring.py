@@ -28,6 +28,10 @@ from reconciler.cloud.sending import Exchange
 from reconciler.cloud.settings import CloudSettings, Given, resolve_settings
 from reconciler.errors import StateError
 from reconciler.model.record import Binding, BuildStatus, Context, Recorded
+from reconciler.render.terminal import duration
+
+# Shorter pauses than this go by unnoticed.
+_WORTH_SAYING = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ async def _opened(
         transport=transport,
         max_requests=requests.max_requests,
         on_exchange=_exchange_log(console) if requests.verbose >= 2 else None,
+        on_brake=lambda seconds: _say_brake(console, seconds),
     )
     async with client:
         yield Connection(client, Binding(provider, settings.region.value, client.project_id))
@@ -137,7 +142,9 @@ def build_context(environ: Mapping[str, str], note: str) -> Context:
     elif environ.get("PULL_NUM"):
         pull_request = environ["PULL_NUM"]
     actor = environ.get("GITHUB_ACTOR") or environ.get("GITLAB_USER_LOGIN") or user_name()
-    return Context(__version__, actor, socket.gethostname(), run, commit, pull_request, note)
+    fields = (__version__, actor, socket.gethostname(), run, commit, pull_request, note)
+    # What came as bytes that are no text cannot be written down as text.
+    return Context(*(field.encode("utf-8", "replace").decode() for field in fields))
 
 
 @contextmanager
@@ -167,6 +174,11 @@ def on_signals(stop: Callable[[], None], console: Console) -> Iterator[None]:
 
 def _is_pull(environ: Mapping[str, str]) -> bool:
     return environ.get("GITHUB_REF", "").startswith("refs/pull/")
+
+
+def _say_brake(console: Console, seconds: float) -> None:
+    if seconds >= _WORTH_SAYING:
+        console.say(f"the cloud asks to slow down: nothing is sent for {duration(seconds)}")
 
 
 def _exchange_log(console: Console) -> Callable[[Exchange], None]:

@@ -26,14 +26,15 @@ async def open_client(
     transport: httpx.AsyncBaseTransport | None = None,
     max_requests: int = MAX_REQUESTS,
     on_exchange: Callable[[Exchange], None] | None = None,
+    on_brake: Callable[[float], None] | None = None,
     policy: RetryPolicy | None = None,
     clock: CloudClock | None = None,
 ) -> CloudClient:
     """A client for the settings' project, which is found through IAM where they name none.
 
     `transport` replaces the network, for the embedded simulator. `max_requests` bounds the requests on the wire at
-    one time. Raises UsageError for a project that cannot be found and for proxy or certificate settings that cannot
-    be used, and CloudError. Close the client after use.
+    one time. `on_brake` is told for how many seconds nothing is sent after a 429. Raises CloudError, and UsageError for
+    a project that cannot be found and for proxy or certificate settings that cannot be used. Close it after use.
     """
     clock = clock or CloudClock()
     known = settings.project.value if settings.project else ""
@@ -47,6 +48,7 @@ async def open_client(
         max_requests=max_requests,
         advice=settings.credentials.advice,
         on_exchange=on_exchange,
+        on_brake=on_brake,
     )
     try:
         if known:
@@ -87,15 +89,15 @@ def _http_client(
 ) -> httpx.AsyncClient:
     # At its debug level this logger prints the headers of answers, a new token among them.
     logging.getLogger("httpcore").setLevel(logging.INFO)
-    loopback = {
-        httpx.URL(url).host for url in (endpoints.workspaceapp, endpoints.ims, endpoints.iam) if is_loopback(url)
-    }
+    urls = (endpoints.workspaceapp, endpoints.ims, endpoints.iam)
+    loopback = {httpx.URL(url).host for url in urls if is_loopback(url)}
     try:
         return httpx.AsyncClient(
             transport=transport,
             # None: the direct way, whatever HTTPS_PROXY says. The rest of the environment is honoured by trust_env.
             mounts={f"all://{f'[{host}]' if ':' in host else host}": None for host in loopback},
-            trust_env=True,
+            # Where nothing leaves the machine, proxy settings that cannot be used are nobody's business.
+            trust_env=transport is None and not all(is_loopback(url) for url in urls),
             timeout=TIMEOUT,
             limits=httpx.Limits(max_connections=max_requests, max_keepalive_connections=max_requests),
             headers={"User-Agent": f"imgctl/{__version__}", "Accept": "application/json"},

@@ -53,8 +53,8 @@ async def _going_on(client: CloudClient, wanted: set[str], status: str) -> dict[
 async def _show(client: CloudClient, job_id: str) -> ObservedJob | None:
     try:
         return await client.show_job(job_id)
-    except AuthenticationFailed:
-        # Not a fact about this job, and not to be met once per job.
+    except (AuthenticationFailed, PermissionDenied):
+        # Not a fact about this job: waiting would not help.
         raise
     except CloudError:
         return None

@@ -71,6 +71,7 @@ class Sender:
         max_requests: int = MAX_REQUESTS,
         advice: str = "",
         on_exchange: Callable[[Exchange], None] | None = None,
+        on_brake: Callable[[float], None] | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.clock = clock or CloudClock()
@@ -82,6 +83,8 @@ class Sender:
         self._slots = asyncio.Semaphore(max_requests)
         self._advice = advice
         self._on_exchange = on_exchange
+        # Told for how many seconds nothing is sent.
+        self._on_brake = on_brake
         # By the monotonic clock: nothing is sent before.
         self._braked_until = 0.0
         self._denials = Denials()
@@ -124,12 +127,19 @@ class Sender:
                 delay = self._policy.delay(attempt, error)
                 if isinstance(error, Throttled):
                     # For everybody: the limit is the user's or the API's, not one request's.
-                    self._braked_until = max(self._braked_until, self.clock.monotonic() + delay)
+                    self._brake(delay)
                 if not self._policy.repeats(attempt, error, operation.repeat):
                     raise
                 if not isinstance(error, Throttled):
                     await self.clock.sleep(delay)
             attempt += 1
+
+    def _brake(self, seconds: float) -> None:
+        until = self.clock.monotonic() + seconds
+        if until > self._braked_until:
+            self._braked_until = until
+            if self._on_brake is not None:
+                self._on_brake(seconds)
 
     async def _attempt(self, call: Call, number: int, before_send: Callable[[], Awaitable[None]] | None) -> Answer:
         request = self._request(call)

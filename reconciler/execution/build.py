@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
+from typing import NoReturn
 from uuid import uuid4
 
 from reconciler.errors import AuthenticationFailed, CloudError, OutcomeUnknown, RequestNotSent, Throttled
@@ -15,7 +16,7 @@ from reconciler.execution.reconcile import Adopt, AskPerson, NotIssued, gather, 
 from reconciler.execution.run import Run, Stopped
 from reconciler.model.observed import ObservedJob, ObservedServer
 from reconciler.model.outcome import Result, ResultKind, StopReason
-from reconciler.model.plan import Change
+from reconciler.model.plan import Action, Change
 from reconciler.model.progress import BuildFailed, BuildSucceeded, JobKnown, JobResumed, OutcomeInDoubt
 from reconciler.model.record import Build, BuildError, BuildStatus
 from reconciler.model.spec import ImageSpec
@@ -51,6 +52,10 @@ class BuildTask:
         self._change = change
         self._name = change.name
         self._server_id = change.server_id
+        # The intent that stands, and why its request was refused, while nobody has decided to send it again.
+        self._refused: tuple[str, CloudError] | None = None
+        # True once an intent is durable: from then on a request may have left.
+        self._intended = change.action is Action.RESUME
 
     async def start(self) -> Result:
         """Build or rebuild: submit, record the job ID, wait for the image."""
@@ -84,10 +89,12 @@ class BuildTask:
         return Result(self._change, ResultKind.DONE)
 
     def _result(self, end: _Ended | Stopped) -> Result:
-        if isinstance(end, _Ended):
-            return Result(self._change, end.kind, end.detail)
+        return Result(self._change, end.kind, end.detail) if isinstance(end, _Ended) else self.unfinished()
+
+    def unfinished(self) -> Result:
+        """How far the build has come, by its record; for a run that stops."""
         record = self._run.writer.recorded.servers.get(self._server_id)
-        if record is None or not record.in_flight:
+        if record is None or not record.in_flight or not self._intended:
             return Result(self._change, ResultKind.NOT_STARTED, f"the run was stopped ({self._run.stopped})")
         running = record.attempt is not None and record.attempt.status is BuildStatus.RUNNING
         return Result(self._change, ResultKind.RUNNING if running else ResultKind.UNCLEAR)
@@ -102,17 +109,30 @@ class BuildTask:
 
     async def _submit(self, spec: ImageSpec) -> Build:
         """Send the request until the cloud has taken it; returns the running build."""
+        try:
+            return await self._send_until_taken(spec)
+        except (_Ended, Stopped):
+            if self._refused is not None:
+                # Nothing is in doubt about a request that was refused and is not sent again.
+                attempt_id, error = self._refused
+                await self._end(attempt_id, BuildStatus.REFUSED, error=_build_error(error))
+            raise
+
+    async def _send_until_taken(self, spec: ImageSpec) -> Build:
         attempt_id = uuid4().hex
         for sends in range(_SENDS):
             try:
-                server = await self._run.servers.recent(self._server_id)
+                server = await self._run.interruptible(self._run.servers.recent(self._server_id))
                 if why := why_not_buildable(server):
                     raise _Ended(ResultKind.NOT_STARTED, why)
                 job_id = await self._send(spec, attempt_id, server)
             except _OutdatedReading:
                 continue
             except (Throttled, RequestNotSent) as error:
-                await self._pause_after(error, attempt_id, sends)
+                if self._is_intended(attempt_id):
+                    # Nothing is in doubt about it while it waits to be sent again, not even after a crash.
+                    await self._end(attempt_id, BuildStatus.REFUSED, error=_build_error(error))
+                await self._pause_after(error, sends)
             except OutcomeUnknown as error:
                 problem = _build_error(error)
                 await self._run.record(events.BuildUncertain(self._server_id, attempt_id, problem))
@@ -121,20 +141,24 @@ class BuildTask:
                     return self._recorded_attempt()
                 attempt_id = uuid4().hex
             except CloudError as error:
-                await self._refuse(error, attempt_id)
+                self._refuse(error, attempt_id)
             else:
                 # Said before it is written: a disk that is full must not swallow it.
                 self._run.report(JobKnown(self._name, self._server_id, job_id))
                 await self._run.record(events.BuildSubmitted(self._server_id, attempt_id, job_id))
                 return self._recorded_attempt()
-        raise _Ended(ResultKind.NOT_STARTED, f"the cloud took none of {_SENDS} requests")
+        raise _Ended(ResultKind.FAILED, f"the cloud took none of {_SENDS} requests")
 
     async def _send(self, spec: ImageSpec, attempt_id: str, server: ObservedServer) -> str:
         """One request, its intent durable before it leaves; returns the job ID."""
 
+        begun = False
+
         async def intend() -> None:
+            nonlocal begun
             if self._run.stopping:
                 raise Stopped
+            begun = True
             if not self._run.servers.fresh:
                 raise _OutdatedReading
             for _ in range(_RENEWALS):
@@ -151,40 +175,38 @@ class BuildTask:
                 )
                 protect = self._run.plan.protect.get(self._server_id, False)
                 await self._run.record(events.BuildIntended(self._server_id, self._name, intent, protect))
+                self._intended, self._refused = True, None
                 # The quiet time is counted from the intent: on a slow disk it is written again, with the time it is.
                 if self._run.now() - requested_at <= _INTENT_LASTS:
                     return
             raise _OutdatedReading
 
-        return await self._run.cloud.recreate_image(self._server_id, spec, before_send=intend)
+        request = self._run.cloud.recreate_image(self._server_id, spec, before_send=intend)
+        # While it waits for its turn it can be called off; from the intent on its answer must be awaited.
+        return await self._run.interruptible(request, unless=lambda: begun)
 
-    async def _pause_after(self, error: Throttled | RequestNotSent, attempt_id: str, sends: int) -> None:
-        """Wait before sending again; where that is no longer wanted, the intent ends as refused."""
-        if sends + 1 == _SENDS:
-            await self._refuse(error, attempt_id)
-        # A 429 has put the brake on all requests already; a connection that cannot be made has not.
-        seconds = 0.0 if isinstance(error, Throttled) else min(_LONGEST_PAUSE, 2.0**sends)
-        try:
-            await self._run.pause(seconds * random.uniform(0.5, 1.0))  # noqa: S311 - spreads requests, guards nothing
-        except Stopped:
-            await self._end(attempt_id, BuildStatus.REFUSED, error=_build_error(error))
-            raise
+    async def _pause_after(self, error: Throttled | RequestNotSent, sends: int) -> None:
+        """Wait before sending again. A 429 has put the brake on all requests; a connection that fails has not."""
+        if isinstance(error, RequestNotSent):
+            longest = min(_LONGEST_PAUSE, 2.0**sends)
+            await self._run.pause(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads requests, guards nothing
 
-    async def _refuse(self, error: CloudError, attempt_id: str) -> None:
-        """End a build that the cloud definitely did not start; always raises."""
-        record = self._run.writer.recorded.servers.get(self._server_id)
-        if record is None or record.attempt is None or record.attempt.attempt_id != attempt_id:
-            # Nothing was sent: the server could not even be looked at.
-            kind = ResultKind.NOT_STARTED
-        else:
-            kind = ResultKind.FAILED
-            problem = _build_error(error)
-            await self._end(attempt_id, BuildStatus.REFUSED, error=problem)
-            self._run.report(BuildFailed(self._name, self._server_id, "", problem))
+    def _refuse(self, error: CloudError, attempt_id: str) -> NoReturn:
+        """End a build that the cloud definitely did not start."""
         if isinstance(error, AuthenticationFailed):
             # Every further request would fail alike, and more than five in a row lock the access key.
             self._run.stop(StopReason.ERROR, error)
-        raise _Ended(kind, error.summary)
+        if not self._is_intended(attempt_id):
+            # Nothing was sent: the server could not even be looked at.
+            raise _Ended(ResultKind.NOT_STARTED, error.summary)
+        self._refused = (attempt_id, error)
+        self._run.report(BuildFailed(self._name, self._server_id, "", _build_error(error)))
+        raise _Ended(ResultKind.FAILED, error.summary)
+
+    def _is_intended(self, attempt_id: str) -> bool:
+        record = self._run.writer.recorded.servers.get(self._server_id)
+        attempt = record.attempt if record is not None else None
+        return attempt is not None and attempt.attempt_id == attempt_id and attempt.status.in_flight
 
     # Finding out
 
@@ -198,8 +220,10 @@ class BuildTask:
         interval = max(0.05, min(10.0, quiet_time / 20))
         why = ""
         for _ in range(int(run.settings.patience / interval) + 1):
-            evidence = await gather(run.cloud, build, self._server_id, run.claimed())
-            match judge(build, evidence, run.now(), quiet_time):
+            # What was seen may be as old as this, however long the answers took.
+            looked_at = run.now()
+            evidence = await run.interruptible(gather(run.cloud, build, self._server_id, run.claimed()))
+            match judge(build, evidence, looked_at, quiet_time):
                 case Adopt(job_id):
                     run.report(JobKnown(self._name, self._server_id, job_id, found=True))
                     await run.record(events.BuildSubmitted(self._server_id, build.attempt_id, job_id))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 
-from reconciler.errors import CloudError
+from reconciler.errors import CloudError, ImgctlError
 from reconciler.execution.build import BuildTask
 from reconciler.execution.run import Run, Stopped
 from reconciler.model.outcome import Outcome, Result, ResultKind, StopReason
@@ -46,7 +46,7 @@ async def execute(run: Run) -> Outcome:
 def guards_to_note(
     plan: Plan, recorded: Recorded, *, returning: frozenset[str] = frozenset()
 ) -> list[events.GuardsNoted]:
-    """The plan's limits and protections as an event, where the state has others; `returning` ids are managed by then."""
+    """The plan's limits and protections as an event, where the state has others; `returning` ids will be managed."""
     known = {**recorded.retired, **recorded.servers}
     protect = tuple(
         (server_id, protect)
@@ -60,7 +60,6 @@ class _Executor:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._done: dict[str, Result] = {}
-        self._in_flight = 0
         bound = run.settings.max_in_flight
         self._places = asyncio.Semaphore(bound) if bound else None
 
@@ -68,6 +67,8 @@ class _Executor:
         run = self._run
         begun = time.monotonic()
         background = [asyncio.create_task(run.watcher.run()), asyncio.create_task(self._heartbeat(begun))]
+        for task in background:
+            task.add_done_callback(self._stop_if_failed)
         try:
             await self._change_records()
             # Builds of earlier runs take their places first: they are in flight already.
@@ -125,12 +126,15 @@ class _Executor:
         async with self._places or nullcontext():
             if self._run.stopping and change.action.builds:
                 return
-            self._in_flight += 1
-            task = BuildTask(self._run, change)
-            try:
-                self._done[change.server_id] = await (task.resume() if change.action is Action.RESUME else task.start())
-            finally:
-                self._in_flight -= 1
+            self._done[change.server_id] = await self._build(change)
+
+    async def _build(self, change: Change) -> Result:
+        task = BuildTask(self._run, change)
+        try:
+            return await (task.resume() if change.action is Action.RESUME else task.start())
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not take the other builds' records with it
+            self._run.stop(StopReason.ERROR, _problem(error))
+            return task.unfinished()
 
     async def _update(self, change: Change) -> Result:
         """Edit the held image's description in IMS: no build."""
@@ -153,6 +157,21 @@ class _Executor:
         total = sum(change.action.builds or change.action is Action.RESUME for change in self._run.plan.changes)
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
-            ended = len(self._done)
-            queued = max(0, total - ended - self._in_flight)
-            self._run.report(StillWaiting(self._in_flight, ended, queued, time.monotonic() - begun))
+            in_flight, ended = self._run.watcher.watching, len(self._done)
+            queued = max(0, total - ended - in_flight)
+            self._run.report(StillWaiting(in_flight, ended, queued, time.monotonic() - begun))
+
+    def _stop_if_failed(self, task: asyncio.Task[None]) -> None:
+        """Without its watcher a run would wait for nothing."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._run.stop(StopReason.ERROR, _problem(error))
+
+
+def _problem(error: BaseException) -> ImgctlError:
+    if isinstance(error, ImgctlError):
+        return error
+    return ImgctlError(
+        f"internal error: {type(error).__name__}: {error}",
+        hint="This is a fault of imgctl. What was recorded is safe, and imgctl wait goes on from it.",
+    )

@@ -65,7 +65,7 @@ Verdict = Adopt | NotIssued | LookOn | AskPerson
 
 
 def judge(build: Build, evidence: Evidence, now: datetime, quiet_time: float) -> Verdict:
-    """What became of `build`'s request. `now` is by the cloud's clock, `quiet_time` in seconds."""
+    """What became of `build`'s request. `now` is when the looking began, by the cloud's clock."""
     server = evidence.server
     named = [job for job in evidence.jobs if job.image_name == build.spec.name]
     if len(named) == 1:
@@ -75,7 +75,8 @@ def judge(build: Build, evidence: Evidence, now: datetime, quiet_time: float) ->
         return AskPerson(f"{len(named)} jobs build an image named {build.spec.name!r}: {ids}")
     changed = server is not None and server.image_id not in ("", build.server_image_id)
     if server is not None and changed:
-        proven = [job for job in evidence.jobs if job.image_id == server.image_id]
+        # A job that names another image was somebody else's, on the same server.
+        proven = [job for job in evidence.jobs if job.image_id == server.image_id and not job.image_name]
         if len(proven) == 1:
             return Adopt(proven[0].id)
     if evidence.gaps:
@@ -101,9 +102,9 @@ def judge(build: Build, evidence: Evidence, now: datetime, quiet_time: float) ->
 async def gather(cloud: CloudClient, build: Build, server_id: str, claimed: Collection[str]) -> Evidence:
     """Look everywhere that a build leaves a trace. `claimed` holds the job and image ids of every record."""
     gaps: list[str] = []
-    server, jobs, images = await asyncio.gather(
-        _show(cloud, server_id, gaps), _unclaimed_jobs(cloud, gaps), _images(cloud, build.spec.name, gaps)
-    )
+    server, images = await asyncio.gather(_show(cloud, server_id, gaps), _images(cloud, build.spec.name, gaps))
+    # Last, so that there is no server or image without the job that changed or made it.
+    jobs = await _unclaimed_jobs(cloud, gaps)
     earliest = build.requested_at - _CLOCK_TOLERANCE
     recent = [job for job in jobs if job.id not in claimed and (job.began_at is None or job.began_at >= earliest)]
     return Evidence(

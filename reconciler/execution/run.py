@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -67,9 +68,9 @@ class Run:
         self.plan = plan
         self.settings = settings
         self.context = context
-        self.report = report
+        self._report = report
         self.servers = ServerReadings(cloud, time.monotonic, observed.servers, observed_at)
-        self.watcher = Watcher(cloud, Polling(plan.build_seconds), report, time.monotonic)
+        self.watcher = Watcher(cloud, Polling(plan.build_seconds), self.report, time.monotonic)
         self.stopped: StopReason | None = None
         self.error: ImgctlError | None = None
         self._stopping = asyncio.Event()
@@ -81,6 +82,11 @@ class Run:
         ids = {one for record in records for build in record.builds for one in (build.job_id, build.image_id)}
         ids |= {record.held.image_id for record in records if record.held is not None}
         return frozenset(ids)
+
+    def report(self, happened: Progress) -> None:
+        """Say what happened. That nobody can hear it any more must not keep it from being recorded."""
+        with suppress(Exception):
+            self._report(happened)
 
     def now(self) -> datetime:
         """The time by the cloud's clock, as far as it is known."""
@@ -118,6 +124,21 @@ class Run:
         if self.stopping:
             raise Stopped
         raise TimeoutError
+
+    async def interruptible(self, work: Coroutine[Any, Any, _T], *, unless: Callable[[], bool] = lambda: False) -> _T:
+        """What `work` gives. Where the run stops first it is called off, with Stopped, unless `unless` forbids that."""
+        task = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        either: set[asyncio.Future[Any]] = {task, stopping}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and not unless():
+                task.cancel()
+                await asyncio.wait({task})
+                raise Stopped
+            return await task
+        finally:
+            stopping.cancel()
 
     async def pause(self, seconds: float) -> None:
         """Sleep; Stopped at once where the run stops."""

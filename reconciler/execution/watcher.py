@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reconciler.cloud.client import CloudClient
@@ -14,6 +14,7 @@ from reconciler.model.observed import ObservedJob
 from reconciler.model.progress import Progress, Remark
 
 _ENDED = frozenset({"SUCCESS", "FAILED"})
+_MISSES_BEFORE_REMARK = 5
 
 
 class Watcher:
@@ -41,6 +42,11 @@ class Watcher:
         self._watched[job_id] = _Watched(ended, self._clock())
         self._changed.set()
         return ended
+
+    @property
+    def watching(self) -> int:
+        """How many jobs are being looked at."""
+        return len(self._watched)
 
     def forget(self, job_id: str) -> None:
         """Stop looking at a job."""
@@ -85,14 +91,23 @@ class Watcher:
                 self._report(Remark(f"looking at the builds failed, and will be tried again: {error.summary}"))
             return
         self._remarked = ""
+        self._remark_missing(jobs)
         for job_id, job in jobs.items():
             if job.job_status_known and job.status in _ENDED and job_id in self._watched:
                 ended = self._watched.pop(job_id).ended
                 if not ended.done():
                     ended.set_result(job)
 
+    def _remark_missing(self, jobs: Mapping[str, ObservedJob]) -> None:
+        """Say once that a job cannot be looked up: it may show itself later, but nobody should wait in silence."""
+        for job_id, one in self._watched.items():
+            one.missed = 0 if job_id in jobs else one.missed + 1
+            if one.missed == _MISSES_BEFORE_REMARK:
+                self._report(Remark(f"job {job_id} cannot be looked up; waiting for it to show itself"))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class _Watched:
     ended: asyncio.Future[ObservedJob]
     since: float
+    missed: int = 0

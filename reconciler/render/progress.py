@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from reconciler.model.outcome import Outcome, Result, ResultKind, StopReason
+from reconciler.errors import StateError
+from reconciler.model.outcome import Outcome, Result, ResultKind
 from reconciler.model.plan import Action
 from reconciler.model.progress import (
     BuildFailed,
@@ -90,9 +91,12 @@ def _next_steps(outcome: Outcome) -> Iterable[str]:
     running = len(outcome.of(ResultKind.RUNNING))
     if running:
         verb = "goes on" if running == 1 else "go on"
-        yield f"{plural(running, 'build')} {verb} in the cloud and {'is' if running == 1 else 'are'} recorded."
+        recorded = f"and {'is' if running == 1 else 'are'} recorded"
+        if isinstance(outcome.error, StateError):
+            recorded = "though the state could not be written: the job IDs stand above"
+        yield f"{plural(running, 'build')} {verb} in the cloud {recorded}."
         yield "  imgctl wait  picks them up and records their images; it starts nothing."
-    if outcome.stopped is StopReason.INTERRUPTED or (outcome.stopped and outcome.of(ResultKind.NOT_STARTED)):
+    if outcome.stopped and outcome.of(ResultKind.NOT_STARTED):
         yield "  imgctl apply continues with what was not started."
     if outcome.of(ResultKind.UNCLEAR):
         yield "Unclear requests are never sent again by themselves. Look at these servers in the console, then:"

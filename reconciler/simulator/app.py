@@ -149,6 +149,8 @@ class Gateway:
         self._throttle(name)
         if operation.regional:
             self._check_project(operation, path, headers, scoped=scoped)
+        if faults.strike("forbidden", name) is not None:
+            raise workspace_error(403, "WKS.00081102", "The user has no permission for this operation.")
         self._fail(name)
         await self._hold.keep(name, "before")
         # Time may have passed while the request was held.

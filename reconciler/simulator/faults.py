@@ -19,6 +19,7 @@ from reconciler.simulator.records import Fate
 FAULT_KINDS = {
     "throttle": "429 from the gateway; SECONDS is the window that the message names (1)",
     "error-5xx": "500, 502, 503 or 504 from the gateway; nothing was done",
+    "forbidden": "403 from the service: the user lacks the permission; narrow it with @OPERATION",
     "latency": "every request takes so many SECONDS longer; written latency=SECONDS",
     "drop-before": "the connection is lost before the request took effect",
     "drop-after": "the connection is lost after the request took effect",

@@ -65,6 +65,8 @@ class LocalState:
         with _translated("write", self._journal_path):
             if self._journal is None:
                 self._journal = files.open_to_append(self._journal_path)
+                # Whoever named it may have been killed before it synced the folder: the frames would lose their file.
+                files.sync_folder(self._journal_path.parent)
             files.write(self._journal, frame)
             files.sync(self._journal)
 

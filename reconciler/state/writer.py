@@ -100,8 +100,8 @@ class Writer:
             batch, self._waiting = self._waiting, []
             try:
                 await self._write()
-            except StateError as error:
-                self._broken = error
+            except Exception as error:  # noqa: BLE001 - whoever waits must be told, whatever it was
+                self._broken = error if isinstance(error, StateError) else _fault(error)
                 batch += self._waiting
                 self._waiting = []
             for durable in batch:
@@ -147,3 +147,10 @@ class Writer:
 
     def _unlock(self) -> None:
         self._lock.__exit__(None, None, None)
+
+
+def _fault(error: Exception) -> StateError:
+    return StateError(
+        f"the state could not be written: {type(error).__name__}: {error}",
+        hint="This is a fault of imgctl. What was recorded before is safe.",
+    )

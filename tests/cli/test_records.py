@@ -241,6 +241,7 @@ def test_a_job_id_that_the_disk_refuses_is_kept_elsewhere(
     job_id = cloud.ledger["builds"][0]["job_id"]
     assert f"job {job_id}" in ran.out
     assert "No space left on device" in ran.err
+    assert "though the state could not be written" in ran.out
     kept = list(Path(os.environ["HOME"]).glob(".local/state/imgctl/*.emergency"))
     assert len(kept) == 1
     assert str(kept[0]) in ran.err

@@ -23,7 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ class Shim:
             self._servers[descriptor] = servers_in(content) if kind_of(path) == "journal" else "-"
             with self.around(Effect("write", path.name, content=content), kind_of(path), self._servers[descriptor]):
                 if self._fails:
-                    write(descriptor, content[: len(content) // 2])
+                    write(descriptor, half(content))
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 write(descriptor, content)
 
@@ -180,6 +180,11 @@ class Shim:
         return "nobody holds the lock"
 
 
+def half(content: bytes) -> bytes:
+    """What a disk takes of a write before it is full."""
+    return content[: len(content) // 2]
+
+
 class _Around:
     def __init__(self, shim: Shim, effect: Effect, what: str, *, guarded: bool) -> None:
         self._shim, self._effect, self._what, self._guarded = shim, effect, what, guarded
@@ -187,9 +192,12 @@ class _Around:
     def __enter__(self) -> None:
         self._shim.at("before", self._what, self._effect, guarded=self._guarded)
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None:
             self._shim.at("after", self._what, self._effect, guarded=self._guarded)
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            effect = replace(self._effect, content=half(self._effect.content))
+            self._shim.at("failed", self._what, effect, guarded=self._guarded)
 
 
 def _become(order: Order) -> int:

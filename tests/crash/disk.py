@@ -13,13 +13,15 @@ import json
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from threading import Thread
 
 from reconciler.simulator import World
 from tests.crash.boundaries import Effect
-from tests.crash.harness import Children, Scene, Violation, new_fleet, resumed_fleet
+from tests.crash.harness import Children, Fleet, Scene, Violation, new_fleet, resumed_fleet
 
 _PAGE = 4096
 _LONGEST_SILENCE = 60.0
@@ -66,17 +68,6 @@ class Disk:
     _durable: dict[str, int] = field(default_factory=dict)
     _changes: list[_Change] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=count)
-
-    @classmethod
-    def of(cls, folder: Path) -> Disk:
-        """What a folder holds, all of it durable."""
-        disk = cls()
-        for path in folder.glob("imgctl.state.json*"):
-            content = path.read_bytes()
-            number = next(disk._numbers)
-            disk._files[number] = _File(content, content)
-            disk._durable[path.name] = number
-        return disk
 
     @property
     def _names(self) -> dict[str, int]:
@@ -135,40 +126,76 @@ class Image:
     expected: frozenset[tuple[str, str]]
 
 
+class _Recorder:
+    """Follows what runs do to the disk, and keeps the different images that a power loss could leave on the way."""
+
+    def __init__(self, fleet: Fleet, listener: socket.socket) -> None:
+        self._fleet = fleet
+        self._listener = listener
+        self._disk = Disk()
+        self._found: dict[tuple[object, ...], Image] = {}
+        self._stopped = False
+        self._thread = Thread(target=self._follow, daemon=True)
+        self._thread.start()
+        self.keeping = False
+
+    def stop(self) -> list[Image]:
+        """The images, once the last run has ended."""
+        self._stopped = True
+        self._thread.join()
+        return list(self._found.values())
+
+    def _follow(self) -> None:
+        while not self._stopped:
+            try:
+                talk, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            talk.settimeout(_LONGEST_SILENCE)
+            with talk, talk.makefile("rb") as lines:
+                for line in lines:
+                    told = json.loads(line)
+                    name = told.pop("name")
+                    if not name.startswith("before:"):
+                        self._disk.take(Effect(**{**told, "content": base64.b64decode(told["content"])}))
+                    if self.keeping:
+                        self._keep(name)
+                    with suppress(BrokenPipeError):
+                        talk.sendall(b".")
+
+    def _keep(self, name: str) -> None:
+        world = _copy(self._fleet.world)
+        for contents in self._disk.after_power_loss():
+            key = (_key(contents), world.ledger.received, len(world.ledger.builds))
+            self._found.setdefault(key, Image(name, contents, world, frozenset(self._fleet.expected)))
+
+
 def images(scene: Scene, folder: Path, children: Children, *, mutant: str = "", pause: float = 0.0) -> list[Image]:
     """The different images that a power loss may leave at any boundary of a scene's run.
 
     The run waits `pause` seconds at every boundary, so that what does not wait for the disk gets ahead of it.
     """
-    found: dict[tuple[object, ...], Image] = {}
     with (
         new_fleet(folder, children, faults=scene.faults) as fleet,
         tempfile.TemporaryDirectory() as place,
         socket.socket(socket.AF_UNIX) as listener,
     ):
         fleet.mutant = mutant
-        listener.bind(f"{place}/talk")
+        fleet.talk = f"{place}/talk"
+        listener.bind(fleet.talk)
         listener.listen(1)
-        listener.settimeout(_LONGEST_SILENCE)
-        scene.begin(fleet, talk=f"{place}/talk", pause=pause)
-        disk = Disk.of(fleet.work)
-        talk, _ = listener.accept()
-        talk.settimeout(_LONGEST_SILENCE)
-        with talk, talk.makefile("rb") as lines:
-            for line in lines:
-                told = json.loads(line)
-                name = told.pop("name")
-                if name.startswith("after:"):
-                    disk.take(Effect(**{**told, "content": base64.b64decode(told["content"])}))
-                world = _copy(fleet.world)
-                for contents in disk.after_power_loss():
-                    key = (_key(contents), world.ledger.received, len(world.ledger.builds))
-                    found.setdefault(key, Image(name, contents, world, frozenset(fleet.expected)))
-                talk.sendall(b".")
-        ended = fleet.end()
+        listener.settimeout(0.05)
+        recorder = _Recorder(fleet, listener)
+        try:
+            scene.set(fleet)
+            recorder.keeping = True
+            scene.begin(fleet, pause=pause)
+            ended = fleet.end()
+        finally:
+            found = recorder.stop()
         if ended.status != scene.ends:
             raise Violation(f"the run ended with {ended.status}\n{ended.output}")
-    return list(found.values())
+    return found
 
 
 def _key(contents: Contents) -> object:

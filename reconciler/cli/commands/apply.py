@@ -44,5 +44,5 @@ def command(
     Example:
       imgctl apply -l ring=canary --note "patch day November"
     """
-    inputs = load_inputs(console, source, state)
+    inputs = load_inputs(console, source, state, announce=False)
     return asyncio.run(apply_plan(console, inputs, flags, how, lock, requests))

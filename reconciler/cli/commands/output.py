@@ -49,7 +49,8 @@ def command(
         subjects = select_subjects(find_subjects(inputs.manifest, recorded, None), selection)
         records = [one.record for one in subjects.values() if one.record is not None]
     else:
-        records = [find_record(recorded, name, managed=True)]
+        known = name not in inputs.manifest.servers or any(name == one.name for one in recorded.servers.values())
+        records = [find_record(recorded, name, managed=True)] if known else []
     images = {record.name: record.held.image_id for record in records if record.held is not None}
     if name is not None and not images:
         raise UsageError(f"{name} holds no image yet", hint="imgctl apply builds it; imgctl status shows what is held.")

@@ -40,7 +40,7 @@ def command(
     Example:
       imgctl plan -l ring=canary
     """
-    inputs = load_inputs(console, source, state)
+    inputs = load_inputs(console, source, state, announce=False)
     if refresh:
         import asyncio
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli.console import Console
-from reconciler.cli.options import output_options
+from reconciler.cli.options import Seconds, output_options
 from reconciler.errors import UsageError
 from reconciler.render.terminal import plural
 
@@ -17,7 +17,7 @@ from reconciler.render.terminal import plural
 @click.option("--servers", type=click.IntRange(min=0), default=3, show_default=True, metavar="K", help="Image servers.")
 @click.option(
     "--build-time",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=3.0,
     show_default=True,
     metavar="SECONDS",
