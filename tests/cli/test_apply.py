@@ -443,6 +443,51 @@ def test_a_signal_stops_submitting_and_loses_nothing(
     assert cloud.built == sorted(SERVER_IDS)
 
 
+def test_a_second_signal_leaves_at_once_without_damage(
+    imgctl: Imgctl, folder: Path, start_cloud: StartCloud, write_manifest: WriteManifest
+) -> None:
+    cloud = start_cloud("latency=3@recreate-image", build_time=0.2)
+    write_manifest({"office": OFFICE})
+    child = _background(folder, cloud, "apply", "--auto-approve")
+    _until(lambda: cloud.ledger["received"] == 1)
+    child.send_signal(signal.SIGINT)
+    assert child.stderr is not None
+    assert "once more to leave at once" in child.stderr.readline()
+    child.send_signal(signal.SIGINT)
+    out, _ = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "build started" not in out
+    cloud.faults()
+    ran = imgctl("apply", "--auto-approve", env=cloud.env)
+    assert ran.code == 0, ran.out
+    assert len(cloud.built) == 1
+    assert len(cloud.ledger["builds"]) == 1
+
+
+@pytest.mark.parametrize("command", [("wait",), ("apply", "--auto-approve")])
+def test_a_build_is_resumed_whatever_became_of_the_manifest(
+    command: tuple[str, ...], imgctl: Imgctl, folder: Path, start_cloud: StartCloud, write_manifest: WriteManifest
+) -> None:
+    cloud = start_cloud(build_time=0.4)
+    write_manifest()
+    assert imgctl("apply", "--auto-approve", "--no-wait", env=cloud.env).code == 0
+    # Meanwhile: one declaration changed, one server renamed, one no longer declared.
+    write_manifest({"office": {"server_id": OFFICE, "image": {"name": "office-next"}}, "atelier": CAD})
+    plan = imgctl("plan", env=cloud.env)
+    for follows in ("rebuild follows", "move follows", "forget follows"):
+        assert follows in plan.out
+    ran = imgctl(*command, env=cloud.env)
+    assert ran.code == 0, (ran.out, ran.err)
+    assert all(record["held"] for record in state_of(folder)["servers"].values())
+    assert cloud.ledger["received"] == 3
+    then = imgctl("plan", "--format", "json", env=cloud.env).json
+    assert {change["server_id"]: change["action"] for change in then["changes"]} == {
+        OFFICE: "rebuild",
+        CAD: "move",
+        WEB: "forget",
+    }
+
+
 def _background(folder: Path, cloud: Cloud, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "reconciler", *arguments],

@@ -2,9 +2,9 @@
 
     when:operation:kind:server:ordinal        before:write:journal:s2:1
 
-`when` is before, after, or failed where the disk was full; `kind` is document, journal, lock, temporary, emergency or folder; `server` the name of the
-server whose record a journal frame holds, or a dash. `ordinal` counts what is otherwise named alike, so that the same
-run gives the same names whatever its timing.
+`when` is before, after, or failed where the disk was full; `kind` is document, journal, lock, temporary, emergency or
+folder; `server` the name of the server whose record a journal frame holds, or a dash. `ordinal` counts what is
+otherwise named alike, so that the same run gives the same names whatever its timing.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Started once as `python -m tests.crash.child`, it imports everything, then forks one child for each run it is asked for:
 a run costs what it does, not what its imports cost. On stdin and stdout, one line of JSON each:
 
-    {"arguments": […], "folder": …, …}     run imgctl so; answered by {"status": n} when it has ended, n < 0: by a signal
-    {"kill": true}                         end the child of the run that is under way
+    {"arguments": […], "folder": …, …}    run imgctl so; {"status": n} answers when it has ended, below 0: by a signal
+    {"kill": true}                        end the child of the run that is under way
 """
 
 from __future__ import annotations
@@ -220,9 +220,7 @@ def _become(order: Order) -> int:
         from reconciler.cloud import connect, sending
 
         timeout = httpx.Timeout(connect=10.0, read=order.read_timeout, write=30.0, pool=None)
-        for module in (sending, connect):
-            if hasattr(module, "TIMEOUT"):
-                module.TIMEOUT = timeout
+        sending.TIMEOUT = connect.TIMEOUT = timeout  # type: ignore[attr-defined]
     # A mutant is part of the code: the shim sees what it does.
     Shim(order).install()
     if order.mutant:

@@ -33,7 +33,7 @@ _KILLED = -9
 _MOST_TEXT = 2000
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 - it is what was found, not what went wrong
     """A promise was broken. The end of a long text is where it says why."""
 
     def __init__(self, text: str) -> None:
@@ -62,9 +62,14 @@ class Children:
         """End the run that is under way with SIGKILL, if it has not ended."""
         self._say({"kill": True})
 
-    def end(self) -> int:
-        """The status of the run once it has ended; below zero: the signal that ended it."""
-        status: int = self._answer()["status"]
+    def end(self, longest: float = _LONGEST) -> int:
+        """The status of the run once it has ended; below zero: the signal that ended it, as after too long a time."""
+        watchdog = Timer(longest, self.kill)
+        watchdog.start()
+        try:
+            status: int = self._answer()["status"]
+        finally:
+            watchdog.cancel()
         return status
 
     def close(self) -> None:
@@ -160,9 +165,9 @@ class Fleet:
             **order,
         )
 
-    def end(self) -> Ended:
+    def end(self, longest: float = _LONGEST) -> Ended:
         """What became of the run that was begun."""
-        status = self.children.end()
+        status = self.children.end(longest)
         log = self._log.read_text().splitlines() if self._log.exists() else []
         ended = Ended(
             status,
@@ -199,8 +204,8 @@ class Fleet:
     def ask(self, method: str, path: str, **body: object) -> Any:
         """A call of the simulator's own interface."""
         content = json.dumps(body).encode() if method == "POST" else None
-        request = Request(f"{self.url}/_simulator/{path}", content, method=method)  # noqa: S310 - on this machine
-        with urlopen(request, timeout=30) as answer:  # noqa: S310
+        request = Request(f"{self.url}/_simulator/{path}", content, method=method)
+        with urlopen(request, timeout=30) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 
@@ -356,9 +361,7 @@ class Scene:
             fleet.agree()
             return ended.reached
 
-    def visit(
-        self, folder: Path, children: Children, boundary: str, mutant: str = "", *, linger: float = 0.05
-    ) -> None:
+    def visit(self, folder: Path, children: Children, boundary: str, mutant: str = "", *, linger: float = 0.05) -> None:
         """Cut the run off at one boundary, finish, and look at what came of it."""
         try:
             with new_fleet(folder, children, faults=self.faults) as fleet:
@@ -422,7 +425,7 @@ SCENES = {
 
 
 def dangerous(boundaries: Sequence[str]) -> list[str]:
-    """The boundaries of a run at which most is at stake: around each third server's intent and job ID, and the folds."""
+    """The boundaries of a run at which most is at stake: a server's intent and job ID, and the folds."""
     kinds = ("sync:journal:s3", "rename:document", "rename:journal", "sync_folder", "unlock")
     return [name for name in boundaries if any(kind in name for kind in kinds)]
 

@@ -1,4 +1,4 @@
-"""Ways to break the promises, by name. Each is a mistake that somebody could make; the harness must notice every one."""
+"""Ways to break the promises, by name: mistakes that somebody could make. The harness must notice every one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.cloud import client, operations
+from reconciler.cloud import operations
 from reconciler.execution.run import Run
 from reconciler.model.record import BuildStatus
 from reconciler.state import files, journal
@@ -96,7 +96,7 @@ def job_id_not_written() -> None:
 
 def resend_on_read_timeout() -> None:
     """A request without an answer is simply sent again."""
-    operations.RECREATE = client.operations.RECREATE = replace(operations.RECREATE, repeat=operations.Repeat.SAFE)
+    operations.RECREATE = replace(operations.RECREATE, repeat=operations.Repeat.SAFE)
 
 
 def unlock_before_fold() -> None:

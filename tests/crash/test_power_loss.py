@@ -45,7 +45,12 @@ def _after(*effects: Effect) -> list[dict[str, bytes]]:
 
 
 def test_what_was_not_synced_may_be_lost_cut_or_zero() -> None:
-    made = (Effect("create", "a"), Effect("sync_folder", ""), Effect("write", "a", content=b"x" * 10), Effect("sync", "a"))
+    made = (
+        Effect("create", "a"),
+        Effect("sync_folder", ""),
+        Effect("write", "a", content=b"x" * 10),
+        Effect("sync", "a"),
+    )
     assert _after(*made) == [{"a": b"x" * 10}]
     left = [image["a"] for image in _after(*made, Effect("write", "a", content=b"y" * 9000))]
     whole = b"x" * 10 + b"y" * 9000

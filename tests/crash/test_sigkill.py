@@ -67,7 +67,7 @@ def test_every_boundary(name: str, shard: int, pool: Pool, tmp_path: Path, visit
         boundaries = scene.boundaries(tmp_path / "dry", children)
     points = boundaries[shard::_SHARDS]
     pool.visit(points, scene.visit, tmp_path)
-    visited(f"SIGKILL, {name}", boundaries, points)
+    visited(f"SIGKILL, {name}", boundaries, points, parts=_SHARDS)
 
 
 @pytest.mark.sweep

@@ -102,7 +102,8 @@ class Store(RuleBasedStateMachine):
         """A crash has left part of a frame, zeros in its place, or anything else that is no frame."""
         patch = {"serial": 10**6, "servers": {"one": None}, "retired": {}}
         frame = encode_frame(self.model.lineage, 10**6, patch)
-        tail = (frame[: min(length, len(frame) - 1)], bytes(length), garbage)[kind]
+        # Without its last two characters: the line end, and one of the checksum's.
+        tail = (frame[: min(length, len(frame) - 2)], bytes(length), garbage)[kind]
         with (self.folder / "state.json.journal").open("ab") as journal:
             journal.write(tail)
 
@@ -166,11 +167,8 @@ class Store(RuleBasedStateMachine):
             for event in batch:
                 document.apply(event)
             states.append(_frozen(document.view()))
-        if self.model.exists:
-            final = states[-1]
-        else:
-            # A new state gets its lineage from the writer.
-            final = _frozen(states[-1], self._taken().recorded.lineage)
+        # A new state gets its lineage from the writer.
+        final = _frozen(states[-1], self._taken().recorded.lineage)
 
         async def all_of_them() -> None:
             await asyncio.gather(*(self._taken().commit(*batch) for batch in batches))
