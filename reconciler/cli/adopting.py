@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -22,6 +23,7 @@ from reconciler.planning.planner import resolve_binding
 from reconciler.render.terminal import clean
 from reconciler.state import events
 
+_ENDED = ("SUCCESS", "FAILED")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -48,12 +50,15 @@ async def adopt(
                 build = await _job(connection.client, declared, job_id, context)
             else:
                 build = await _image(connection.client, declared, found, context)
+            record = writer.recorded.servers.get(declared.server_id)
+            attempt = record.attempt if record is not None and record.in_flight else None
+            if attempt is not None:
+                await _check_settles(connection.client, declared, attempt, build)
         owner = _owner(writer.recorded, build, declared)
         if owner is not None:
             raise UsageError(f"{found} is recorded already, as a build of {owner.name}", hint="Nothing was changed.")
-        record = writer.recorded.servers.get(declared.server_id)
         bound = [events.Bound(binding)] if writer.recorded.bound_to is None else []
-        await writer.commit(*bound, *_events(declared, record, build))
+        await writer.commit(*bound, *_events(declared, attempt, build))
     console.result(f"{clean(name)}: {_said(build)}\n")
     return 0
 
@@ -130,16 +135,34 @@ def _owner(recorded: Recorded, build: Build, declared: DeclaredServer) -> Record
     return None
 
 
-def _events(declared: DeclaredServer, record: Record | None, build: Build) -> list[events.Event]:
-    """What to record: the end of a request in doubt, or a build of its own."""
+async def _check_settles(client: CloudClient, declared: DeclaredServer, attempt: Build, build: Build) -> None:
+    """Raise UsageError where `build` must not settle one in flight: that goes on, or asked for something else."""
+    if build.spec.name != attempt.spec.name:
+        raise UsageError(
+            f"{declared.name} has a build in flight that makes {attempt.spec.name!r}; this is {build.spec.name!r}",
+            hint="End the build in flight first: imgctl state settle --not-issued or --failed.",
+        )
+    if attempt.status is not BuildStatus.RUNNING:
+        return
+    with suppress(NotFound):
+        job = await client.show_job(attempt.job_id)
+        if build.job_id or job.status not in _ENDED:
+            raise UsageError(
+                f"the build of {declared.name} is job {attempt.job_id}, which is {job.status}",
+                hint="imgctl wait records how it ends.",
+            )
+    if build.job_id:
+        raise UsageError(
+            f"the build of {declared.name} is job {attempt.job_id}, which the cloud does not know any more",
+            hint="If it made no image: imgctl state settle --failed, then import the other job.",
+        )
+
+
+def _events(declared: DeclaredServer, attempt: Build | None, build: Build) -> list[events.Event]:
+    """What to record: the end of a build in flight, or a build of its own."""
     server_id = declared.server_id
-    attempt = record.attempt if record is not None and record.in_flight else None
     if attempt is None:
         return [events.BuildAdopted(server_id, declared.name, build)]
-    if attempt.status is BuildStatus.RUNNING:
-        raise UsageError(
-            f"the build of {declared.name} is running as job {attempt.job_id}", hint="Let it end first: imgctl wait."
-        )
     happened: list[events.Event] = []
     if build.job_id:
         happened.append(events.BuildSubmitted(server_id, attempt.attempt_id, build.job_id))

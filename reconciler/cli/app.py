@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -43,6 +44,9 @@ Start here:
 Exit codes: 0 done, 1 error, 2 changes (plan --detailed-exitcode), 3 not everything
 was done, 4 stale plan, 5 locked, 6 not approved or gated, 7 timeout, 130 interrupted.
 """
+
+
+_ENDING_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class _Commands(click.Group):
@@ -98,6 +102,8 @@ def imgctl(ctx: click.Context, *, version: bool) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit code. Never raises, never shows a traceback unless it is asked for."""
     console = Console.for_process(arguments, os.environ)
+    # Until a run has its own way to stop, the others mean what Ctrl-C means.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _ENDING_SIGNALS}
     try:
         result: Any = imgctl.main(args=list(arguments), prog_name="imgctl", standalone_mode=False, obj=console)
     except ImgctlError as error:
@@ -117,12 +123,16 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence: a person gets a sentence
         return _internal(console, error)
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         _close_output()
     return result if isinstance(result, int) else 0
 
 
 def _close_output() -> None:
     """Flush stdout; where it takes nothing any more, the interpreter must not complain about that at exit."""
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

@@ -35,20 +35,20 @@ class Console:
         _write(sys.stdout, text)
 
     def say(self, text: str) -> None:
-        """Print a line to stderr."""
-        _write(sys.stderr, text + "\n")
+        """Print a line to stderr; never raises, since a closed terminal must not change what is done."""
+        with contextlib.suppress(OSError, ValueError):
+            _write(sys.stderr, text + "\n")
 
     def progress(self, text: str) -> None:
         """Print a line in the middle of a run: to stderr where stdout takes nothing any more. Never raises."""
         try:
             _write(sys.stdout, text + "\n")
         except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError):
-                _write(sys.stderr, text + "\n")
+            self.say(text)
 
     def error(self, error: ImgctlError) -> None:
-        """Print an error to stderr."""
-        _write(sys.stderr, render_error(error, self.error_style))
+        """Print an error to stderr; never raises."""
+        self.say(render_error(error, self.error_style).removesuffix("\n"))
 
     def confirm(self, question: str) -> bool:
         """Ask for the word `yes`. False where it is another word, or the input ends."""

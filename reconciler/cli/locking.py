@@ -32,7 +32,15 @@ def open_writer(console: Console, inputs: Inputs, operation: str, flags: LockFla
             hint="Keep the state on a local disk, or say --allow-network-state if only one machine uses it.",
         )
     wait = _waiting(console, flags.lock_timeout) if flags.lock_timeout else None
-    return Writer(inputs.backend, _holder(operation), wait)
+    writer = Writer(inputs.backend, _holder(operation), wait)
+    for place in writer.foreign_emergencies:
+        console.say(f"{place} holds job IDs that this state does not know: look at it, then move it away")
+    return writer
+
+
+def printable(text: str) -> str:
+    """Text that can be written down: what came as bytes that are none is replaced."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def user_name() -> str:
@@ -46,7 +54,7 @@ def user_name() -> str:
 
 def _holder(operation: str) -> LockHolder:
     since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return LockHolder(user_name(), socket.gethostname(), os.getpid(), since, operation)
+    return LockHolder(printable(user_name()), printable(socket.gethostname()), os.getpid(), since, operation)
 
 
 def _waiting(console: Console, seconds: float) -> Callable[[StateError], None]:

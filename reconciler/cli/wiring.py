@@ -19,7 +19,7 @@ from reconciler import __version__
 from reconciler.cli.console import Console
 from reconciler.cli.flags import RequestFlags
 from reconciler.cli.inputs import Inputs
-from reconciler.cli.locking import user_name
+from reconciler.cli.locking import printable, user_name
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.connect import open_client
 from reconciler.cloud.credentials import KeyCredentials, Secret
@@ -143,8 +143,7 @@ def build_context(environ: Mapping[str, str], note: str) -> Context:
         pull_request = environ["PULL_NUM"]
     actor = environ.get("GITHUB_ACTOR") or environ.get("GITLAB_USER_LOGIN") or user_name()
     fields = (__version__, actor, socket.gethostname(), run, commit, pull_request, note)
-    # What came as bytes that are no text cannot be written down as text.
-    return Context(*(field.encode("utf-8", "replace").decode() for field in fields))
+    return Context(*map(printable, fields))
 
 
 @contextmanager
@@ -160,8 +159,9 @@ def on_signals(stop: Callable[[], None], console: Console) -> Iterator[None]:
             # Every event that was said to be recorded is on disk; an intent tells the rest.
             os._exit(130)
         seen = True
-        console.say("stopping: nothing more is submitted (once more to leave at once)")
+        # Before anything is said: whoever would hear it may be what went away.
         stop()
+        console.say("stopping: nothing more is submitted (once more to leave at once)")
 
     for one in handled:
         loop.add_signal_handler(one, handle)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import httpx
@@ -139,7 +139,8 @@ class Sender:
         if until > self._braked_until:
             self._braked_until = until
             if self._on_brake is not None:
-                self._on_brake(seconds)
+                with suppress(Exception):
+                    self._on_brake(seconds)
 
     async def _attempt(self, call: Call, number: int, before_send: Callable[[], Awaitable[None]] | None) -> Answer:
         request = self._request(call)
@@ -238,18 +239,20 @@ class Sender:
                 raise
             finally:
                 if self._on_exchange is not None:
-                    self._on_exchange(
-                        Exchange(
-                            operation.name,
-                            request.method,
-                            request.url.raw_path.decode("ascii"),
-                            answer.status if answer else 0,
-                            answer.request_id if answer else "",
-                            self.clock.monotonic() - started,
-                            attempt,
-                            "" if answer else problem,
+                    # A log that cannot be written must not take the answer's place.
+                    with suppress(Exception):
+                        self._on_exchange(
+                            Exchange(
+                                operation.name,
+                                request.method,
+                                request.url.raw_path.decode("ascii"),
+                                answer.status if answer else 0,
+                                answer.request_id if answer else "",
+                                self.clock.monotonic() - started,
+                                attempt,
+                                "" if answer else problem,
+                            )
                         )
-                    )
         return answer
 
     async def _talk(self, operation: Operation, title: str, request: httpx.Request) -> Answer:

@@ -7,12 +7,13 @@ server; a request whose outcome is unknown is not sent again before it is certai
 from __future__ import annotations
 
 import random
+import time
 from datetime import datetime, timedelta
 from typing import NoReturn
 from uuid import uuid4
 
 from reconciler.errors import AuthenticationFailed, CloudError, OutcomeUnknown, RequestNotSent, Throttled
-from reconciler.execution.reconcile import Adopt, AskPerson, NotIssued, gather, judge
+from reconciler.execution.reconcile import Adopt, AskPerson, Evidence, LookOn, NotIssued, gather, judge
 from reconciler.execution.run import Run, Stopped
 from reconciler.model.observed import ObservedJob, ObservedServer
 from reconciler.model.outcome import Result, ResultKind, StopReason
@@ -56,6 +57,8 @@ class BuildTask:
         self._refused: tuple[str, CloudError] | None = None
         # True once an intent is durable: from then on a request may have left.
         self._intended = change.action is Action.RESUME
+        # Why its outcome is still in doubt, as last said.
+        self._why = ""
 
     async def start(self) -> Result:
         """Build or rebuild: submit, record the job ID, wait for the image."""
@@ -97,7 +100,9 @@ class BuildTask:
         if record is None or not record.in_flight or not self._intended:
             return Result(self._change, ResultKind.NOT_STARTED, f"the run was stopped ({self._run.stopped})")
         running = record.attempt is not None and record.attempt.status is BuildStatus.RUNNING
-        return Result(self._change, ResultKind.RUNNING if running else ResultKind.UNCLEAR)
+        return (
+            Result(self._change, ResultKind.RUNNING) if running else Result(self._change, ResultKind.UNCLEAR, self._why)
+        )
 
     def _recorded_attempt(self) -> Build:
         attempt = self._run.writer.recorded.servers[self._server_id].attempt
@@ -117,6 +122,8 @@ class BuildTask:
                 attempt_id, error = self._refused
                 await self._end(attempt_id, BuildStatus.REFUSED, error=_build_error(error))
             raise
+        finally:
+            self._run.answer_recorded(self._server_id)
 
     async def _send_until_taken(self, spec: ImageSpec) -> Build:
         attempt_id = uuid4().hex
@@ -127,15 +134,18 @@ class BuildTask:
                     raise _Ended(ResultKind.NOT_STARTED, why)
                 job_id = await self._send(spec, attempt_id, server)
             except _OutdatedReading:
+                self._run.answer_recorded(self._server_id)
                 continue
             except (Throttled, RequestNotSent) as error:
                 if self._is_intended(attempt_id):
                     # Nothing is in doubt about it while it waits to be sent again, not even after a crash.
                     await self._end(attempt_id, BuildStatus.REFUSED, error=_build_error(error))
+                self._run.answer_recorded(self._server_id)
                 await self._pause_after(error, sends)
             except OutcomeUnknown as error:
                 problem = _build_error(error)
                 await self._run.record(events.BuildUncertain(self._server_id, attempt_id, problem))
+                self._run.answer_recorded(self._server_id)
                 self._run.report(OutcomeInDoubt(self._name, self._server_id, error.summary))
                 if await self._settle(self._recorded_attempt()):
                     return self._recorded_attempt()
@@ -156,6 +166,7 @@ class BuildTask:
 
         async def intend() -> None:
             nonlocal begun
+            await self._run.answers_recorded()
             if self._run.stopping:
                 raise Stopped
             begun = True
@@ -181,9 +192,15 @@ class BuildTask:
                     return
             raise _OutdatedReading
 
-        request = self._run.cloud.recreate_image(self._server_id, spec, before_send=intend)
+        async def request() -> str:
+            try:
+                return await self._run.cloud.recreate_image(self._server_id, spec, before_send=intend)
+            finally:
+                # At once: its slot is free now, and the next one's intent must not get to the disk before its answer.
+                self._run.answered(self._server_id)
+
         # While it waits for its turn it can be called off; from the intent on its answer must be awaited.
-        return await self._run.interruptible(request, unless=lambda: begun)
+        return await self._run.interruptible(request(), unless=lambda: begun)
 
     async def _pause_after(self, error: Throttled | RequestNotSent, sends: int) -> None:
         """Wait before sending again. A 429 has put the brake on all requests; a connection that fails has not."""
@@ -218,26 +235,46 @@ class BuildTask:
         run = self._run
         quiet_time = run.settings.quiet_time
         interval = max(0.05, min(10.0, quiet_time / 20))
-        why = ""
+        begun = time.monotonic()
         for _ in range(int(run.settings.patience / interval) + 1):
             # What was seen may be as old as this, however long the answers took.
-            looked_at = run.now()
-            evidence = await run.interruptible(gather(run.cloud, build, self._server_id, run.claimed()))
+            looked_at, watched = run.now(), time.monotonic() - begun
+            evidence = await self._evidence(build)
             match judge(build, evidence, looked_at, quiet_time):
+                case Adopt(job_id) if job_id in run.claimed():
+                    # Recorded for another server just now: not this one's.
+                    pass
                 case Adopt(job_id):
                     run.report(JobKnown(self._name, self._server_id, job_id, found=True))
                     await run.record(events.BuildSubmitted(self._server_id, build.attempt_id, job_id))
                     return True
+                case NotIssued() if watched <= quiet_time:
+                    # A clock may have been set, ours or the cloud's: the quiet time must pass by one that only grows.
+                    self._doubt("no trace of it so far")
                 case NotIssued():
                     problem = BuildError("NotIssued", "no trace of the request was found")
                     await self._end(build.attempt_id, BuildStatus.REFUSED, error=problem)
                     return False
                 case AskPerson(found):
                     raise _Ended(ResultKind.UNCLEAR, found)
-                case look_on:
-                    why = look_on.why
+                case LookOn(why):
+                    self._doubt(why)
             await run.pause(interval)
-        raise _Ended(ResultKind.UNCLEAR, why)
+        raise _Ended(ResultKind.UNCLEAR, self._why)
+
+    async def _evidence(self, build: Build) -> Evidence:
+        run = self._run
+        try:
+            return await run.interruptible(gather(run.cloud, build, self._server_id, run.claimed))
+        except AuthenticationFailed as error:
+            run.stop(StopReason.ERROR, error)
+            raise Stopped from error
+
+    def _doubt(self, why: str) -> None:
+        """Say why it is still in doubt, once per reason: nobody should wait without knowing for what."""
+        if why != self._why:
+            self._why = why
+            self._run.report(OutcomeInDoubt(self._name, self._server_id, why))
 
     # Waiting
 

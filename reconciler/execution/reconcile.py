@@ -8,12 +8,12 @@ or a private image of that name which no record claims.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from reconciler.cloud.client import CloudClient
-from reconciler.errors import CloudError, NotFound
+from reconciler.errors import AuthenticationFailed, BadRequest, CloudError, NotFound, PermissionDenied
 from reconciler.model.observed import BUILDABLE, ObservedImage, ObservedJob, ObservedServer
 from reconciler.model.record import Build
 
@@ -24,6 +24,7 @@ _CLOCK_TOLERANCE = timedelta(minutes=5)
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What could be found out. `gaps` names the look-ups that failed: absence proves nothing while there is one.
+    `blind` names those that are refused for good: without them nobody but a person can tell.
 
     `server` None, with no gap, means that the server is gone. `jobs` and `images` are unclaimed ones only, begun
     around the intent or later.
@@ -33,6 +34,7 @@ class Evidence:
     jobs: tuple[ObservedJob, ...] = ()
     images: tuple[ObservedImage, ...] = ()
     gaps: tuple[str, ...] = ()
+    blind: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +96,28 @@ def judge(build: Build, evidence: Evidence, now: datetime, quiet_time: float) ->
         return AskPerson(f"a private image of that name exists: {', '.join(image.id for image in evidence.images)}")
     if server.status not in BUILDABLE:
         return AskPerson(f"the server is {server.status}")
+    if evidence.blind:
+        return AskPerson(f"no trace of it where imgctl may look, but {evidence.blind[0]}")
     if now - build.requested_at <= timedelta(seconds=quiet_time):
         return LookOn("no trace of it so far")
     return NotIssued()
 
 
-async def gather(cloud: CloudClient, build: Build, server_id: str, claimed: Collection[str]) -> Evidence:
-    """Look everywhere that a build leaves a trace. `claimed` holds the job and image ids of every record."""
+async def gather(
+    cloud: CloudClient, build: Build, server_id: str, claimed_ids: Callable[[], Collection[str]]
+) -> Evidence:
+    """Look everywhere that a build leaves a trace. `claimed_ids` gives the job and image ids of every record.
+
+    Raises AuthenticationFailed: asking again would lock the key.
+    """
     gaps: list[str] = []
-    server, images = await asyncio.gather(_show(cloud, server_id, gaps), _images(cloud, build.spec.name, gaps))
+    blind: list[str] = []
+    server, images = await asyncio.gather(_show(cloud, server_id, gaps), _images(cloud, build.spec.name, gaps, blind))
     # Last, so that there is no server or image without the job that changed or made it.
-    jobs = await _unclaimed_jobs(cloud, gaps)
+    # One that begins meanwhile moves the pages, and another one comes twice.
+    jobs = {job.id: job for job in await _unclaimed_jobs(cloud, gaps, blind)}.values()
+    # Only now: what was recorded while the answers were on their way is claimed too.
+    claimed = claimed_ids()
     earliest = build.requested_at - _CLOCK_TOLERANCE
     recent = [job for job in jobs if job.id not in claimed and (job.began_at is None or job.began_at >= earliest)]
     return Evidence(
@@ -116,6 +129,7 @@ async def gather(cloud: CloudClient, build: Build, server_id: str, claimed: Coll
             if image.id not in claimed and (image.created_at is None or image.created_at >= earliest)
         ),
         gaps=tuple(gaps),
+        blind=tuple(blind),
     )
 
 
@@ -124,22 +138,35 @@ async def _show(cloud: CloudClient, server_id: str, gaps: list[str]) -> Observed
         return await cloud.show_server(server_id)
     except NotFound:
         return None
+    except AuthenticationFailed:
+        raise
     except CloudError as error:
         gaps.append(f"the server ({error.summary})")
         return None
 
 
-async def _unclaimed_jobs(cloud: CloudClient, gaps: list[str]) -> list[ObservedJob]:
+async def _unclaimed_jobs(cloud: CloudClient, gaps: list[str], blind: list[str]) -> list[ObservedJob]:
     try:
         return await cloud.list_sub_jobs()
+    except AuthenticationFailed:
+        raise
+    except (PermissionDenied, NotFound, BadRequest) as error:
+        # Refused for good: the list is not published everywhere, and has a permission of its own (facts 1.0).
+        blind.append(error.summary)
+        return []
     except CloudError as error:
         gaps.append(f"the jobs ({error.summary})")
         return []
 
 
-async def _images(cloud: CloudClient, name: str, gaps: list[str]) -> list[ObservedImage]:
+async def _images(cloud: CloudClient, name: str, gaps: list[str], blind: list[str]) -> list[ObservedImage]:
     try:
         return await cloud.list_images(name=name)
+    except AuthenticationFailed:
+        raise
+    except (PermissionDenied, NotFound, BadRequest) as error:
+        blind.append(error.summary)
+        return []
     except CloudError as error:
         gaps.append(f"the images ({error.summary})")
         return []

@@ -74,6 +74,10 @@ class Run:
         self.stopped: StopReason | None = None
         self.error: ImgctlError | None = None
         self._stopping = asyncio.Event()
+        # The servers with an answer that is not recorded yet.
+        self._answered: set[str] = set()
+        self._all_recorded = asyncio.Event()
+        self._all_recorded.set()
 
     def claimed(self) -> frozenset[str]:
         """The job and image ids that some record calls its own."""
@@ -91,6 +95,21 @@ class Run:
     def now(self) -> datetime:
         """The time by the cloud's clock, as far as it is known."""
         return datetime.now(UTC) + self.cloud.clock_offset
+
+    def answered(self, server_id: str) -> None:
+        """A request's answer has come: until `answer_recorded`, no intent may take its place in doubt."""
+        self._answered.add(server_id)
+        self._all_recorded.clear()
+
+    def answer_recorded(self, server_id: str) -> None:
+        """What the answer said is on disk, or never will be."""
+        self._answered.discard(server_id)
+        if not self._answered:
+            self._all_recorded.set()
+
+    async def answers_recorded(self) -> None:
+        """Wait until every answer is on disk: a crash leaves no more in doubt than what is being sent."""
+        await self._all_recorded.wait()
 
     @property
     def stopping(self) -> bool:

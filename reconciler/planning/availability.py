@@ -33,6 +33,26 @@ def why_unavailable(change: Change, past: Record | None, observed: Observation |
     return why_not_buildable(server)
 
 
+def with_free_image_names(changes: Iterable[Change], servers: Mapping[str, Record]) -> tuple[Change, ...]:
+    """The changes, those unavailable that would make an image of a name which another server's build in flight makes.
+
+    Two such builds could not be told apart if the outcome of one came into doubt.
+    """
+    makers = {
+        record.attempt.spec.name: record
+        for record in servers.values()
+        if record.attempt is not None and record.attempt.status.in_flight
+    }
+
+    def checked(change: Change) -> Change:
+        maker = makers.get(change.after.name) if change.action.builds and change.after is not None else None
+        if maker is None or maker.server_id == change.server_id or change.unavailable:
+            return change
+        return replace(change, unavailable=f"a build of {maker.name} in flight makes an image of the same name")
+
+    return tuple(checked(change) for change in changes)
+
+
 def why_not_buildable(server: ObservedServer) -> str:
     """Why the cloud would refuse recreate-image for a server in this status; empty where it would not (API page)."""
     if server.status in BUILDABLE:

@@ -10,7 +10,7 @@ from reconciler.model.observed import Observation
 from reconciler.model.plan import Action, Change, Plan
 from reconciler.model.record import Binding, Recorded
 from reconciler.model.spec import Limits, Manifest
-from reconciler.planning.availability import why_unavailable, with_free_names
+from reconciler.planning.availability import why_unavailable, with_free_image_names, with_free_names
 from reconciler.planning.decisions import change_of, moves
 from reconciler.planning.estimate import expected_seconds, usual_build_seconds
 from reconciler.planning.guards import gate, gate_forgetting, open_gates
@@ -115,7 +115,7 @@ def _changes(
             changes.append(replace(change, unavailable=why))
     # Stable: within one action, the manifest's order.
     changes.sort(key=lambda change: _ORDER[change.action])
-    return with_free_names(changes, recorded.servers)
+    return with_free_names(with_free_image_names(changes, recorded.servers), recorded.servers)
 
 
 def _check_names(everyone: Iterable[Subject], selected: Mapping[str, Subject], options: Options) -> None:

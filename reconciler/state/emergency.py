@@ -46,11 +46,17 @@ def missing_jobs(backend: Backend, recorded: Recorded) -> list[BuildSubmitted]:
     ]
 
 
-def clear(backend: Backend, recorded: Recorded) -> None:
-    """Remove the files of emergencies that the state has taken in; what belongs to another state stays."""
+def clear(backend: Backend, recorded: Recorded) -> list[str]:
+    """Remove the files of emergencies whose jobs the state has; says which files stay, since it does not know a job."""
+    builds = (build for record in (*recorded.servers.values(), *recorded.retired.values()) for build in record.builds)
+    known = {build.job_id for build in builds}
+    kept = []
     for place, content in backend.read_emergencies():
-        if all(lineage == recorded.lineage for lineage, _ in _read(place, content)):
+        if all(job.job_id in known for _, job in _read(place, content)):
             backend.remove_emergency(place)
+        else:
+            kept.append(place)
+    return kept
 
 
 def _is_missing(job: BuildSubmitted, recorded: Recorded) -> bool:

@@ -76,7 +76,7 @@ def decode(content: bytes, source: str) -> Journal:
         if frame is None:
             if any(_frame(later, header) is not None for later in lines[position + 1 :]):
                 raise _damaged(source, f"frame {expected} is damaged, and others follow it")
-            return Journal(header, tuple(frames), torn=any(lines[position:]))
+            return Journal(header, tuple(frames), torn=lines[position:] != [b""])
         if frame[0] != expected:
             raise _damaged(source, f"frame {expected} is missing; {frame[0]} stands in its place")
         frames.append(frame)

@@ -31,12 +31,14 @@ class LocalState:
         self.path = path
         self._journal_path = _beside(path, ".journal")
         self._lock_path = _beside(path, ".lock")
-        name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+        # The same state by any spelling of its path; the file itself is never a link.
+        name = hashlib.sha256(os.fsencode(path.parent.resolve() / path.name)).hexdigest()[:16]
         self._emergencies = [_beside(path, ".emergency")]
         if home is not None:
             self._emergencies.append(home / ".local/state/imgctl" / f"{name}.emergency")
         # The journal, once something has been appended to it; closed with the lock.
         self._journal: int | None = None
+        self._locked: int | None = None
 
     def __str__(self) -> str:
         return str(self.path)
@@ -53,16 +55,21 @@ class LocalState:
 
     def replace_document(self, content: bytes) -> None:
         """See Backend."""
-        _replace(self.path, content)
+        with _translated("write", self.path):
+            self._check_owned()
+            _write_new(self.path, content)
 
     def replace_journal(self, content: bytes) -> None:
         """See Backend."""
         self._close_journal()
-        _replace(self._journal_path, content)
+        with _translated("write", self._journal_path):
+            self._check_owned()
+            _write_new(self._journal_path, content)
 
     def append(self, frame: bytes) -> None:
         """See Backend."""
         with _translated("write", self._journal_path):
+            self._check_owned()
             if self._journal is None:
                 self._journal = files.open_to_append(self._journal_path)
                 # Whoever named it may have been killed before it synced the folder: the frames would lose their file.
@@ -81,6 +88,7 @@ class LocalState:
                     # A lock file that was replaced between open and lock guards nothing: once more.
                     if _same_file(descriptor, self._lock_path):
                         _describe(descriptor, holder)
+                        self._locked = descriptor
                         return LocalLock(descriptor, self._close_journal)
                 except BlockingIOError:
                     refusal = StateLocked(
@@ -121,8 +129,13 @@ class LocalState:
         """See Backend."""
         found = []
         for path in self._emergencies:
-            with _translated("read", path):
+            try:
                 content = files.read(path)
+            except OSError as error:
+                # A home that is no folder, or not ours, holds nothing of ours.
+                if path != self._emergencies[0] and error.errno in (errno.ENOTDIR, errno.EACCES):
+                    continue
+                raise StateError(f"cannot read {path}: {error.strerror}", hint=_hint(error)) from error
             if content is not None:
                 found.append((str(path), content))
         return found
@@ -133,6 +146,15 @@ class LocalState:
         with _translated("write", path):
             files.remove(path)
             files.sync_folder(path.parent)
+
+    def _check_owned(self) -> None:
+        """Raise StateError where the lock or the journal is not the file any more that this writer opened."""
+        for descriptor, path in ((self._locked, self._lock_path), (self._journal, self._journal_path)):
+            if descriptor is not None and not _same_file(descriptor, path):
+                raise StateError(
+                    f"{path} was removed or replaced while it was in use",
+                    hint="Another run may be writing this state. Nothing may rename or remove these files.",
+                )
 
     def _close_journal(self) -> None:
         if self._journal is not None:
@@ -161,13 +183,8 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Put a file in `path`'s place: a crash at any instant leaves the old one or the new one, whole."""
-    with _translated("write", path):
-        _write_new(path, content)
-
-
 def _write_new(path: Path, content: bytes) -> None:
+    """Put a file in `path`'s place: a crash at any instant leaves the old one or the new one, whole. Raises OSError."""
     temporary = _beside(path, ".tmp")
     # A crash may have left one behind; the lock says that nobody is writing it now.
     files.remove(temporary)

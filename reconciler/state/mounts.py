@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 # Their locks may not reach other machines, and their fsync may not reach a disk.
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "ncpfs"})
+_NETWORK = frozenset(
+    (
+        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4"),
+        *("ocfs2", "orangefs", "panfs", "prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs"),
+    )
+)
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -19,7 +24,7 @@ def network_file_system(path: Path, mounts: Path = _MOUNTS) -> str:
         place = path.absolute().parent.resolve()
     except OSError:
         return ""
-    best, kind = -1, ""
+    kind = ""
     for line in lines:
         # 36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/root rw
         fields, _, rest = line.partition(" - ")
@@ -28,8 +33,9 @@ def network_file_system(path: Path, mounts: Path = _MOUNTS) -> str:
             found = rest.split(" ")[0]
         except IndexError:
             continue
-        if place.is_relative_to(point) and len(point.parts) >= best:
-            best, kind = len(point.parts), found
+        # A later mount hides what lies below its point, deeper mounts of before included.
+        if place.is_relative_to(point):
+            kind = found
     return kind if kind in _NETWORK or kind.startswith("fuse.") or kind == "fuse" else ""
 
 

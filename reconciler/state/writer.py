@@ -61,7 +61,8 @@ class Writer:
             self._fold(encode(self.recorded, self._number))
         elif found is not None:
             self._begun = True
-        emergency.clear(self._backend, self.recorded)
+        # Files with job IDs of which this state knows nothing: for a person to look at.
+        self.foreign_emergencies = emergency.clear(self._backend, self.recorded)
         self._document.take_patch()
 
     @property

@@ -60,7 +60,7 @@ def test_rm_refuses_what_is_in_flight(imgctl: Imgctl, start_cloud: StartCloud, w
     ran = imgctl("state", "rm", "office")
     assert ran.code == 1
     assert "in flight" in ran.err
-    assert "running as job" in imgctl("state", "settle", "office", "--not-issued").err
+    assert "it is job" in imgctl("state", "settle", "office", "--not-issued").err
     assert imgctl("wait", env=cloud.env).code == 0
     assert imgctl("state", "rm", "office").code == 0
 

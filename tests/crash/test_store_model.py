@@ -218,5 +218,5 @@ def _same(found: Recorded, expected: Recorded) -> bool:
 
 TestStore = Store.TestCase
 TestStore.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -76,7 +76,7 @@ def remove(console: Console, *, name: str, source: ManifestFlags, state: str | N
         if record.in_flight:
             raise UsageError(
                 f"{record.name} has a build in flight, which would be lost",
-                hint="Let it end first: imgctl wait. If nothing was issued: imgctl state settle.",
+                hint="Let it end first: imgctl wait. If the cloud knows nothing of it: imgctl state settle.",
             )
         asyncio.run(writer.commit(events.Retired(record.server_id, datetime.now(UTC))))
     console.result(f"{record.name}: forgotten; its history and its image stay.\n")
@@ -116,45 +116,61 @@ def move(
 @command.command(name="settle")
 @click.argument("name")
 @click.option("--not-issued", is_flag=True, help="Your word that the request in doubt started no build.")
+@click.option("--failed", is_flag=True, help="Your word that the build in flight has ended without an image.")
 @manifest_options
 @state_option
 @lock_options
 @output_options
 @click.pass_obj
 def settle(
-    console: Console, *, name: str, not_issued: bool, source: ManifestFlags, state: str | None, lock: LockFlags
+    console: Console,
+    *,
+    name: str,
+    not_issued: bool,
+    failed: bool,
+    source: ManifestFlags,
+    state: str | None,
+    lock: LockFlags,
 ) -> int:
-    """Say what became of a request in doubt, after a look at the server in the console.
+    """Say what became of a build that imgctl cannot find out about, after a look at the server in the console.
 
     \b
     Examples:
       imgctl state settle office --not-issued
+      imgctl state settle cad --failed
       imgctl import office --job-id 697354472828968960
     """
-    if not not_issued:
+    if not_issued == failed:
         raise UsageError(
-            "say what became of the request",
-            hint="--not-issued if it started no build; imgctl import NAME --job-id or --image-id if it did.",
+            "say what became of the build",
+            hint="--not-issued if none was started, --failed if it ended without an image; "
+            "imgctl import NAME --job-id or --image-id if there is one.",
         )
     inputs = load_inputs(console, source, state)
     with open_writer(console, inputs, "state settle", lock) as writer:
         record = find_record(writer.recorded, name, managed=True)
-        attempt = _in_doubt(record)
-        error = BuildError("NotIssued", f"settled by {user_name()}: no build was started")
-        ended = events.BuildEnded(
-            record.server_id, attempt.attempt_id, BuildStatus.REFUSED, datetime.now(UTC), error=error
-        )
+        attempt = _in_flight(record, failed=failed)
+        if failed:
+            status, error = BuildStatus.FAILED, BuildError("Settled", f"settled by {user_name()}: no image was made")
+        else:
+            status, error = (
+                BuildStatus.REFUSED,
+                BuildError("NotIssued", f"settled by {user_name()}: nothing was started"),
+            )
+        ended = events.BuildEnded(record.server_id, attempt.attempt_id, status, datetime.now(UTC), error=error)
         asyncio.run(writer.commit(ended))
-    console.result(f"{record.name}: the request in doubt counts as not issued; the next plan builds as declared.\n")
+    counts = "has failed" if failed else "was not issued"
+    console.result(f"{record.name}: by your word its build {counts}; the next plan builds as declared.\n")
     return 0
 
 
-def _in_doubt(record: Record) -> Build:
+def _in_flight(record: Record, *, failed: bool) -> Build:
     attempt = record.attempt
     if attempt is None or not attempt.status.in_flight:
-        raise UsageError(f"{record.name} has no request in doubt", hint="imgctl status shows what is in flight.")
-    if attempt.status is BuildStatus.RUNNING:
+        raise UsageError(f"{record.name} has no build in flight", hint="imgctl status shows what is.")
+    if attempt.status is BuildStatus.RUNNING and not failed:
         raise UsageError(
-            f"the build of {record.name} is running as job {attempt.job_id}", hint="imgctl wait records how it ends."
+            f"the build of {record.name} was issued: it is job {attempt.job_id}",
+            hint="imgctl wait records how it ends; --failed if the cloud does not know that job any more.",
         )
     return attempt

@@ -17,7 +17,7 @@ _RUNS = 5
 _LONGEST = 600.0
 
 
-def _soak(folder: Path, children: Children, servers: int, failing: float) -> None:
+def _soak(folder: Path, children: Children, servers: int, failing: float, quiet_time: float) -> None:
     """One successful or one reported failed build per server, none twice."""
     faults = (*_FAULTS, f"job-failed={failing}")
     with new_fleet(folder, children, servers=servers, faults=faults, build_time=2.0) as fleet:
@@ -27,7 +27,8 @@ def _soak(folder: Path, children: Children, servers: int, failing: float) -> Non
         for _ in range(_RUNS):
             # Nobody asks for a build that failed a second time: only what has not come to an end goes on.
             targets = [] if len(left) == servers else [f"--target={name}" for name in left]
-            fleet.begin("apply", "--auto-approve", "--quiet-time", "3", "--max-in-flight", "0", *targets)
+            # The quiet time sets the pace at which requests in doubt are looked into, too.
+            fleet.begin("apply", "--auto-approve", "--quiet-time", str(quiet_time), "--max-in-flight", "0", *targets)
             said += fleet.end(_LONGEST).output
             records = read(fleet.state).servers
             done = {server for server, record in records.items() if record.attempt and record.attempt.job_id}
@@ -57,12 +58,12 @@ def _soak(folder: Path, children: Children, servers: int, failing: float) -> Non
 
 def test_sixty_servers_on_a_bad_day(pool: Pool, tmp_path: Path) -> None:
     with pool.children() as children:
-        _soak(tmp_path, children, 60, 0.05)
+        _soak(tmp_path, children, 60, 0.05, 3)
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(900)
 def test_a_thousand_servers_on_a_bad_day(pool: Pool, tmp_path: Path, visited: Visited) -> None:
     with pool.children() as children:
-        _soak(tmp_path, children, 1000, 0.01)
+        _soak(tmp_path, children, 1000, 0.01, 15)
     visited("soak, servers", ["1000"], ["1000"])
