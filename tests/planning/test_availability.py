@@ -136,3 +136,12 @@ def test_unavailable_changes_are_counted_apart() -> None:
     )
     assert (plan.summary["build"], plan.summary["unavailable"]) == (1, 1)
     assert len(plan.changes) == 2
+
+
+def test_a_name_that_a_build_in_flight_makes_is_taken_until_it_has_ended() -> None:
+    busy = record("old", A, server_id="s9", attempt=build(BuildStatus.RUNNING, A))
+    plan = plan_of([declared("new", A, server_id="s1")], [busy])
+    (change,) = [one for one in plan.changes if one.action.builds]
+    assert "a build of old in flight makes an image of the same name" in change.unavailable
+    ended = record("old", A, server_id="s9", attempt=build(BuildStatus.SUCCEEDED, A))
+    assert not any(one.unavailable for one in plan_of([declared("new", A, server_id="s1")], [ended]).changes)

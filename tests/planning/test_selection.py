@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.errors import UsageError
 from reconciler.model.record import BuildStatus
+from reconciler.model.spec import ImageSpec
 from reconciler.planning.selection import LabelTerm, Selection
 from tests.planning.figures import A, B, actions, build, declared, plan_of, record
 
@@ -22,7 +23,7 @@ RECORDED = [
     record("cad-1", A, server_id="s2"),
     record("old-name", A, server_id="s4"),
     record("gone", A, server_id="s5"),
-    record("gone-building", A, server_id="s6", attempt=build(BuildStatus.RUNNING)),
+    record("gone-building", A, server_id="s6", attempt=build(BuildStatus.RUNNING, ImageSpec("gone-2"))),
 ]
 EVERYTHING = {"s1": "rebuild", "s3": "build", "s4": "move", "s5": "forget", "s6": "resume"}
 
