@@ -53,8 +53,6 @@ class BuildTask:
         self._change = change
         self._name = change.name
         self._server_id = change.server_id
-        # The intent that stands, and why its request was refused, while nobody has decided to send it again.
-        self._refused: tuple[str, CloudError] | None = None
         # True once an intent is durable: from then on a request may have left.
         self._intended = change.action is Action.RESUME
         # Why its outcome is still in doubt, as last said.
@@ -116,12 +114,6 @@ class BuildTask:
         """Send the request until the cloud has taken it; returns the running build."""
         try:
             return await self._send_until_taken(spec)
-        except (_Ended, Stopped):
-            if self._refused is not None:
-                # Nothing is in doubt about a request that was refused and is not sent again.
-                attempt_id, error = self._refused
-                await self._end(attempt_id, BuildStatus.REFUSED, error=_build_error(error))
-            raise
         finally:
             self._run.answer_recorded(self._server_id)
 
@@ -129,17 +121,13 @@ class BuildTask:
         attempt_id = uuid4().hex
         for sends in range(_SENDS):
             try:
-                server = await self._run.interruptible(self._run.servers.recent(self._server_id))
-                if why := why_not_buildable(server):
-                    raise _Ended(ResultKind.NOT_STARTED, why)
-                job_id = await self._send(spec, attempt_id, server)
+                job_id = await self._send(spec, attempt_id, await self._look())
             except _OutdatedReading:
+                await self._drop_intent(attempt_id, BuildError("NotSent", "the request had to wait for too long"))
                 self._run.answer_recorded(self._server_id)
                 continue
             except (Throttled, RequestNotSent) as error:
-                if self._is_intended(attempt_id):
-                    # Nothing is in doubt about it while it waits to be sent again, not even after a crash.
-                    await self._end(attempt_id, BuildStatus.REFUSED, error=_build_error(error))
+                await self._drop_intent(attempt_id, _build_error(error))
                 self._run.answer_recorded(self._server_id)
                 await self._pause_after(error, sends)
             except OutcomeUnknown as error:
@@ -151,13 +139,25 @@ class BuildTask:
                     return self._recorded_attempt()
                 attempt_id = uuid4().hex
             except CloudError as error:
-                self._refuse(error, attempt_id)
+                await self._refuse(error, attempt_id)
             else:
                 # Said before it is written: a disk that is full must not swallow it.
                 self._run.report(JobKnown(self._name, self._server_id, job_id))
                 await self._run.record(events.BuildSubmitted(self._server_id, attempt_id, job_id))
                 return self._recorded_attempt()
         raise _Ended(ResultKind.FAILED, f"the cloud took none of {_SENDS} requests")
+
+    async def _look(self) -> ObservedServer:
+        """The server just before the request; the build ends here where it cannot be looked at, or takes none now."""
+        try:
+            server = await self._run.interruptible(self._run.servers.recent(self._server_id))
+        except CloudError as error:
+            if isinstance(error, AuthenticationFailed):
+                self._run.stop(StopReason.ERROR, error)
+            raise _Ended(ResultKind.NOT_STARTED, error.summary) from error
+        if why := why_not_buildable(server):
+            raise _Ended(ResultKind.NOT_STARTED, why)
+        return server
 
     async def _send(self, spec: ImageSpec, attempt_id: str, server: ObservedServer) -> str:
         """One request, its intent durable before it leaves; returns the job ID."""
@@ -186,7 +186,7 @@ class BuildTask:
                 )
                 protect = self._run.plan.protect.get(self._server_id, False)
                 await self._run.record(events.BuildIntended(self._server_id, self._name, intent, protect))
-                self._intended, self._refused = True, None
+                self._intended = True
                 # The quiet time is counted from the intent: on a slow disk it is written again, with the time it is.
                 if self._run.now() - requested_at <= _INTENT_LASTS:
                     return
@@ -208,22 +208,28 @@ class BuildTask:
             longest = min(_LONGEST_PAUSE, 2.0**sends)
             await self._run.pause(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads requests, guards nothing
 
-    def _refuse(self, error: CloudError, attempt_id: str) -> NoReturn:
+    async def _drop_intent(self, attempt_id: str, error: BuildError) -> bool:
+        """End an intent whose request definitely started nothing; False where none stands.
+
+        Nothing is in doubt about it from then on, not even after a crash; sending it again renews it.
+        """
+        record = self._run.writer.recorded.servers.get(self._server_id)
+        attempt = record.attempt if record is not None else None
+        if attempt is None or attempt.attempt_id != attempt_id or attempt.status is not BuildStatus.INTENT:
+            return False
+        await self._end(attempt_id, BuildStatus.REFUSED, error=error)
+        return True
+
+    async def _refuse(self, error: CloudError, attempt_id: str) -> NoReturn:
         """End a build that the cloud definitely did not start."""
         if isinstance(error, AuthenticationFailed):
             # Every further request would fail alike, and more than five in a row lock the access key.
             self._run.stop(StopReason.ERROR, error)
-        if not self._is_intended(attempt_id):
+        if not await self._drop_intent(attempt_id, _build_error(error)):
             # Nothing was sent: the server could not even be looked at.
             raise _Ended(ResultKind.NOT_STARTED, error.summary)
-        self._refused = (attempt_id, error)
         self._run.report(BuildFailed(self._name, self._server_id, "", _build_error(error)))
         raise _Ended(ResultKind.FAILED, error.summary)
-
-    def _is_intended(self, attempt_id: str) -> bool:
-        record = self._run.writer.recorded.servers.get(self._server_id)
-        attempt = record.attempt if record is not None else None
-        return attempt is not None and attempt.attempt_id == attempt_id and attempt.status.in_flight
 
     # Finding out
 

@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 
+from reconciler.cloud.client import CloudClient
+from reconciler.errors import CloudError, NotFound, OutcomeUnknown, RequestNotSent, ServiceFailed
+from reconciler.execution import readings
+from reconciler.model.observed import ObservedServer
 from reconciler.state.local import LocalState
 from tests.support import SERVER_IDS, Imgctl, StartCloud, WriteManifest
 
@@ -102,6 +106,37 @@ def test_the_timeout_holds_while_the_cloud_stalls(
     # What was refused is not in doubt: the next run does not have to find anything out.
     plan = imgctl("plan", env=cloud.env).out
     assert plan.count("first build") + plan.count("was not started") == 3
+    assert imgctl("apply", "--auto-approve", env=cloud.env).code == 0
+    assert cloud.built == sorted(SERVER_IDS)
+
+
+@pytest.mark.parametrize("failure", [OutcomeUnknown, ServiceFailed, RequestNotSent, NotFound])
+def test_a_server_that_cannot_be_looked_at_again_is_not_started(
+    failure: type[CloudError],
+    imgctl: Imgctl,
+    start_cloud: StartCloud,
+    write_manifest: WriteManifest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cloud = start_cloud(build_time=0.6)
+    write_manifest()
+    real, looks = CloudClient.list_servers, 0
+
+    async def once(self: CloudClient) -> list[ObservedServer]:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            raise failure("the list did not come", operation="ListImageServers")
+        return await real(self)
+
+    with monkeypatch.context() as patch:
+        # Old after a blink, so that the second build in the queue looks again.
+        patch.setattr(readings, "FRESH_SECONDS", 0.5)
+        patch.setattr(CloudClient, "list_servers", once)
+        ran = imgctl("apply", "--auto-approve", "--max-in-flight", "1", env=cloud.env)
+    assert ran.code == 3, (ran.out, ran.err)
+    assert "1 built, 2 not started" in ran.out
+    assert ran.out.count("the list did not come") == 2
     assert imgctl("apply", "--auto-approve", env=cloud.env).code == 0
     assert cloud.built == sorted(SERVER_IDS)
 
