@@ -130,14 +130,15 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _close_output() -> None:
-    """Flush stdout; where it takes nothing any more, the interpreter must not complain about that at exit."""
-    if sys.stdout is None:
-        return
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Flush both streams; where one takes nothing any more, the interpreter must not complain about that at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _usage(console: Console, error: click.ClickException) -> int:
