@@ -80,6 +80,19 @@ def test_a_request_in_doubt_is_settled_by_a_person(
     assert len(cloud.built) == 1
 
 
+def test_wait_finds_out_but_never_sends(imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest) -> None:
+    cloud = start_cloud()
+    write_manifest({"office": OFFICE})
+    put_in_doubt(imgctl, cloud, "drop-before=1@recreate-image")
+    received = cloud.ledger["received"]
+    ran = imgctl("wait", "--quiet-time", "0.3", env=cloud.env)
+    assert ran.code == 3
+    assert "the earlier request was not issued" in ran.out
+    assert cloud.ledger["received"] == received
+    assert imgctl("apply", "--auto-approve", env=cloud.env).code == 0
+    assert len(cloud.built) == 1
+
+
 def test_a_request_in_doubt_is_settled_by_its_job(
     imgctl: Imgctl, folder: Path, start_cloud: StartCloud, write_manifest: WriteManifest
 ) -> None:
