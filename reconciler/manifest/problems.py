@@ -115,7 +115,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
     """A hint: the nearest name, or `otherwise` where nothing is near."""
     near = nearest(word, known)
-    return f"Did you mean {near}?" if near else otherwise
+    return f"Did you mean {shown_name(near)}?" if near else otherwise
 
 
 def _count(number: int, what: str) -> str:

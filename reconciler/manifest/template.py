@@ -94,7 +94,9 @@ def _check_form(reference: str) -> None:
     else:
         near = nearest(reference, ("server.name", "server.id")) or ""
         near = f"${{{near}}}" if near else ""
-    raise TemplateError(f"{shown(whole)} stands for nothing", (f"Did you mean {near}? " if near else "") + _HINT)
+    raise TemplateError(
+        f"{shown(whole)} stands for nothing", (f"Did you mean {shown_name(near)}? " if near else "") + _HINT
+    )
 
 
 def _value(reference: str, scope: Scope) -> str | None:

@@ -105,5 +105,6 @@ def _wrong_value(value: str) -> tuple[str, str] | None:
 
 
 def _undeclared(name: str, declared: frozenset[str]) -> str:
-    known = f"The variables are: {', '.join(sorted(declared)[:20])}." if declared else "The manifest has no `vars`."
+    names = ", ".join(shown_name(each) for each in sorted(declared)[:20])
+    known = f"The variables are: {names}." if declared else "The manifest has no `vars`."
     return did_you_mean(name, sorted(declared), known)

@@ -65,6 +65,13 @@ def check(path: Path, content: bytes) -> Manifest | None:
     return None
 
 
+def test_a_name_with_a_tab_in_it_is_never_suggested_raw(tmp_path: Path) -> None:
+    for name in ("r\\telease", "x\\ty"):
+        check(
+            tmp_path / "imgctl.yaml", f'version: 1\nvars: {{"{name}": "1"}}\nimage_servers: {{}}\n# release\n'.encode()
+        )
+
+
 @FUZZ
 @given(st.binary(max_size=300))
 def test_any_bytes(tmp_path: Path, content: bytes) -> None:
