@@ -35,6 +35,8 @@ _HINTS = (
     ("did not find expected ',' or", "Close the brackets, and put a comma between the entries."),
     ("expected ',' or", "Close the brackets, and put a comma between the entries."),
     ("unexpected end of stream", "Close the quotes."),
+    # libyaml has a limit of its own, and reads ahead of ours.
+    ("maximum nesting depth", "Close the brackets; a manifest needs six levels."),
     ("escape", "In double quotes a backslash begins an escape: write \\\\ for one, or use single quotes."),
 )
 
