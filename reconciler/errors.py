@@ -118,7 +118,12 @@ class BadRequest(Refused):
 
 
 class AuthenticationFailed(Refused):
-    """401: never repeated; more than five in a row lock an access key for five minutes."""
+    """401: never repeated; more than five in a row lock an access key for five minutes.
+
+    `renewed`: the credentials that were refused have been replaced since, so the request may be made anew, once.
+    """
+
+    renewed = False
 
 
 class PermissionDenied(Refused):

@@ -26,6 +26,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if _FOREIGN.match(name):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
+    # Nobody listens there: no test asks the metadata service of the machine that it runs on.
+    monkeypatch.setenv("IMGCTL_ENDPOINT_METADATA", "http://127.0.0.1:1")
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

@@ -9,21 +9,27 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from urllib.parse import unquote
+from datetime import datetime
 
 import httpx
 
-from reconciler.cloud import problems, signing
-from reconciler.cloud.answers import Answer, parse_time
+from reconciler.cloud import problems
+from reconciler.cloud.agency import AgencyAuth
+from reconciler.cloud.answers import parse_time
 from reconciler.cloud.clock import CloudClock
-from reconciler.cloud.credentials import Credentials, KeyCredentials, PasswordCredentials, TokenCredentials
+from reconciler.cloud.credentials import (
+    AgencyCredentials,
+    Credentials,
+    KeyCredentials,
+    PasswordCredentials,
+    TokenCredentials,
+)
 from reconciler.cloud.endpoints import Endpoints
-from reconciler.cloud.operations import CREATE_TOKEN, Call
+from reconciler.cloud.flows import answer_of, own_request
+from reconciler.cloud.keys import FileKeysAuth, SignatureAuth, renewal_time
+from reconciler.cloud.operations import CREATE_TOKEN
 from reconciler.errors import Refused
 
-# A token is renewed this long before its time is over: a request must not lose a race against it.
-RENEWAL_MARGIN = timedelta(minutes=10)
 TOKEN_HEADER = "X-Auth-Token"  # noqa: S105 - a header's name
 
 
@@ -39,36 +45,11 @@ class TokenAuth(httpx.Auth):
         yield request
 
 
-class SignatureAuth(httpx.Auth):
-    """An access key. Every flow signs anew, with the date of the moment by the cloud's clock."""
-
-    # No more than these: httpx and proxies add and change others after signing (facts 3.2).
-    SIGNED = ("content-type", "host", "x-project-id", "x-sdk-date", "x-security-token")
-
-    def __init__(self, credentials: KeyCredentials, clock: CloudClock) -> None:
-        self._credentials = credentials
-        self._clock = clock
-
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Adds the date, the temporary key's token and the signature."""
-        request.headers["X-Sdk-Date"] = signing.format_date(self._clock.now())
-        if self._credentials.security_token:
-            request.headers["X-Security-Token"] = self._credentials.security_token.reveal()
-        signed = {name: request.headers[name] for name in self.SIGNED if name in request.headers}
-        path = request.url.raw_path.decode("ascii").partition("?")[0]
-        pairs = [pair.partition("=") for pair in request.url.query.decode("ascii").split("&") if pair]
-        query = [(unquote(name), unquote(value)) for name, _, value in pairs]
-        canonical = signing.canonical_request(request.method, path, query, signed, request.content)
-        request.headers["Authorization"] = signing.authorization(
-            self._credentials.access_key, self._credentials.secret_key.reveal(), signed, canonical
-        )
-        yield request
-
-
 @dataclass(slots=True, repr=False)
 class _Token:
     value: str
-    expires_at: datetime | None
+    # Past it a new one is obtained; None: its end is not known.
+    renew_at: datetime | None
     # True once the cloud has taken it. One that it never took is not worth replacing by another.
     accepted: bool = False
 
@@ -84,7 +65,7 @@ class PasswordAuth(httpx.Auth):
         self, credentials: PasswordCredentials, endpoints: Endpoints, region: str, project_id: str, clock: CloudClock
     ) -> None:
         self._credentials = credentials
-        self._url = f"{endpoints.iam}{CREATE_TOKEN.path}?nocatalog=true"
+        self._iam = endpoints.iam
         self._scope = {"id": project_id} if project_id else {"name": region}
         self._clock = clock
         # One renews, the others wait here and find the new token.
@@ -107,7 +88,7 @@ class PasswordAuth(httpx.Auth):
         if response.status_code != 401:
             token.accepted = True
             return
-        if not (token.accepted and problems.wants_new_token(_answer(response))):
+        if not (token.accepted and problems.wants_new_token(answer_of(CREATE_TOKEN, response))):
             return
         async with self._renewal:
             if self._token is token:
@@ -129,10 +110,9 @@ class PasswordAuth(httpx.Auth):
                 request_id=self._refused.request_id,
                 hint=self._refused.hint,
             )
-        due = self._token is not None and (
-            self._token.expires_at is not None and self._token.expires_at - RENEWAL_MARGIN <= self._clock.now()
-        )
-        return None if due else self._token
+        token = self._token
+        due = token is not None and token.renew_at is not None and token.renew_at <= self._clock.now()
+        return None if due else token
 
     def _token_request(self, request: httpx.Request) -> httpx.Request:
         given = self._credentials
@@ -144,17 +124,17 @@ class PasswordAuth(httpx.Auth):
             user["domain"] = {"name": given.domain_name} if given.domain_name else {"id": given.domain_id}
         identity = {"methods": ["password"], "password": {"user": user}}
         body = {"auth": {"identity": identity, "scope": {"project": self._scope}}}
-        headers = {name: request.headers[name] for name in ("User-Agent", "Accept") if name in request.headers}
-        return httpx.Request(
-            "POST",
-            self._url,
-            headers={**headers, "Content-Type": "application/json"},
+        return own_request(
+            CREATE_TOKEN,
+            self._iam,
+            request,
+            query="?nocatalog=true",
+            headers={"Content-Type": "application/json"},
             content=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
-            extensions={"timeout": request.extensions["timeout"]} if "timeout" in request.extensions else None,
         )
 
     def _accept(self, response: httpx.Response) -> _Token:
-        answer = _answer(response)
+        answer = answer_of(CREATE_TOKEN, response)
         if answer.status not in CREATE_TOKEN.good:
             self._refused = problems.refusal(answer, advice=self._credentials.advice, offset=self._clock.offset)
             raise self._refused
@@ -163,24 +143,22 @@ class PasswordAuth(httpx.Auth):
             raise answer.unusable("the header X-Subject-Token is missing")
         token = answer.fields().object("token")
         self.project_id = token.object("project").id("id")
-        self._token = _Token(value, parse_time(token.text("expires_at")))
+        expires_at = parse_time(token.text("expires_at"))
+        renew_at = renewal_time(expires_at, self._clock.now()) if expires_at is not None else None
+        self._token = _Token(value, renew_at)
         return self._token
-
-
-def _answer(response: httpx.Response) -> Answer:
-    return Answer(
-        CREATE_TOKEN, Call(CREATE_TOKEN).title, response.status_code, dict(response.headers), response.content
-    )
 
 
 def auth_for(
     credentials: Credentials, endpoints: Endpoints, region: str, project_id: str, clock: CloudClock
-) -> TokenAuth | SignatureAuth | PasswordAuth:
+) -> TokenAuth | SignatureAuth | FileKeysAuth | PasswordAuth | AgencyAuth:
     """The flow for credentials; `project_id` is empty where it is not known yet."""
     match credentials:
         case TokenCredentials():
             return TokenAuth(credentials)
         case KeyCredentials():
-            return SignatureAuth(credentials, clock)
+            return FileKeysAuth(credentials, clock) if credentials.read_again else SignatureAuth(credentials, clock)
         case PasswordCredentials():
             return PasswordAuth(credentials, endpoints, region, project_id, clock)
+        case AgencyCredentials():
+            return AgencyAuth(credentials, endpoints, clock)

@@ -12,12 +12,20 @@ from reconciler import __version__
 from reconciler.cloud.auth import PasswordAuth, auth_for
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.clock import CloudClock
-from reconciler.cloud.endpoints import Endpoints, is_loopback
+from reconciler.cloud.credentials import AgencyCredentials
+from reconciler.cloud.endpoints import METADATA_URL, Endpoints, is_loopback
 from reconciler.cloud.operations import LIST_PROJECTS, Call
 from reconciler.cloud.retry import RetryPolicy
 from reconciler.cloud.sending import MAX_REQUESTS, TIMEOUT, Exchange, Sender
 from reconciler.cloud.settings import CloudSettings
-from reconciler.errors import UsageError
+from reconciler.errors import CloudError, UsageError
+
+SETTING_CREDENTIALS = (
+    "set HW_ACCESS_KEY and HW_SECRET_KEY (with HW_SECURITY_TOKEN for a temporary key), "
+    "or HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK, or HW_AUTH_TOKEN, "
+    "or HW_USER_NAME, HW_USER_PASSWORD and HW_DOMAIN_NAME; names with IMGCTL_ instead of HW_ win over both; "
+    "or run on an ECS instance that has an agency"
+)
 
 
 async def open_client(
@@ -34,7 +42,8 @@ async def open_client(
 
     `transport` replaces the network, for the embedded simulator. `max_requests` bounds the requests on the wire at
     one time. `on_brake` is told for how many seconds nothing is sent after a 429. Raises CloudError, and UsageError for
-    a project that cannot be found and for proxy or certificate settings that cannot be used. Close it after use.
+    a project that cannot be found, for proxy or certificate settings that cannot be used, and where no credentials are
+    found: only here the ECS metadata service is asked. Close it after use.
     """
     clock = clock or CloudClock()
     known = settings.project.value if settings.project else ""
@@ -51,6 +60,8 @@ async def open_client(
         on_brake=on_brake,
     )
     try:
+        if isinstance(settings.credentials, AgencyCredentials):
+            await _sign_in_by_agency(sender, settings.credentials)
         if known:
             project_id = known
         elif isinstance(auth, PasswordAuth):
@@ -63,6 +74,23 @@ async def open_client(
         await sender.aclose()
         raise
     return CloudClient(sender, project_id)
+
+
+async def _sign_in_by_agency(sender: Sender, credentials: AgencyCredentials) -> None:
+    """Obtain the first keys. Raises UsageError where there are none: then nothing was found anywhere."""
+    try:
+        await sender.sign_in()
+    except CloudError as error:
+        # Without a connection there is nothing to say about the network: most machines have no metadata service.
+        means = error.hint if error.status else ""
+        if not credentials.looked:
+            raise UsageError(f"{credentials.source}, has no keys: {error.summary}", hint=means) from error
+        lines = (
+            f"looked at: {', '.join(credentials.looked)}, and {credentials.source} ({error.summary})",
+            means,
+            SETTING_CREDENTIALS,
+        )
+        raise UsageError("no credentials found", hint="\n".join(line for line in lines if line)) from error
 
 
 async def _find_project(sender: Sender, region: str) -> str:
@@ -90,12 +118,14 @@ def _http_client(
     # At its debug level this logger prints the headers of answers, a new token among them.
     logging.getLogger("httpcore").setLevel(logging.INFO)
     urls = (endpoints.workspaceapp, endpoints.ims, endpoints.iam)
-    loopback = {httpx.URL(url).host for url in urls if is_loopback(url)}
+    direct = {httpx.URL(url).host for url in (*urls, endpoints.metadata) if is_loopback(url)}
+    # A proxy would ask its own metadata service, or hand our keys' request to whoever listens there.
+    direct.add(httpx.URL(METADATA_URL).host)
     try:
         return httpx.AsyncClient(
             transport=transport,
             # None: the direct way, whatever HTTPS_PROXY says. The rest of the environment is honoured by trust_env.
-            mounts={f"all://{f'[{host}]' if ':' in host else host}": None for host in loopback},
+            mounts={f"all://{f'[{host}]' if ':' in host else host}": None for host in direct},
             # Where nothing leaves the machine, proxy settings that cannot be used are nobody's business.
             trust_env=transport is None and not all(is_loopback(url) for url in urls),
             timeout=TIMEOUT,

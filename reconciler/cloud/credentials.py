@@ -1,15 +1,11 @@
-"""Who we are to the cloud, found in the environment.
-
-A source is one set of variables that belong together. Sources are tried in order and the first that gives anything
-decides: a key of one and a secret of another never mix, and half a source is an error rather than a reason to look
-further.
-"""
+"""What we may have to prove who we are: the kinds of credentials. Where they are found: `sources`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from reconciler.errors import UsageError
 
@@ -29,6 +25,12 @@ class Secret:
         """The text itself."""
         return self._value
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
     def __repr__(self) -> str:
         return "Secret(…)"
 
@@ -41,6 +43,11 @@ class TokenCredentials:
     source: str
 
     @property
+    def kind(self) -> str:
+        """What it is, in words that may be shown."""
+        return "a token"
+
+    @property
     def advice(self) -> str:
         """What to check when the cloud does not accept it."""
         return f"check {self.source}: a token lives for 24 hours, and one of a regional IAM is good for its region only"
@@ -48,18 +55,40 @@ class TokenCredentials:
 
 @dataclass(frozen=True, slots=True)
 class KeyCredentials:
-    """An access key; with `security_token` a temporary one."""
+    """An access key; with `security_token` a temporary one, which ends at `expires_at` where that is known.
+
+    `read_again` looks once more where the key was found, for who can: a file may hold a newer one by now. It raises
+    UsageError where there is none any more.
+    """
 
     access_key: str
     secret_key: Secret
     source: str
     security_token: Secret | None = None
+    expires_at: datetime | None = None
+    read_again: Callable[[], KeyCredentials] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words that may be shown: of the key's id the beginning only."""
+        lasting = "temporary" if self.security_token else "permanent"
+        return f"{lasting} access key {abbreviated(self.access_key)}"
 
     @property
     def advice(self) -> str:
         """What to check when the cloud does not accept it."""
-        expiry = "; a temporary key may have expired" if self.security_token else ""
-        return f"check {self.source}{expiry}; more than five failures in a row lock an access key for five minutes"
+        lock = "more than five failures in a row lock an access key for five minutes"
+        if not self.security_token:
+            return f"check {self.source}; {lock}"
+        if self.read_again is not None:
+            return (
+                f"check {self.source}; the temporary key there may have expired: renew it, and imgctl reads it again; "
+                f"{lock}"
+            )
+        return (
+            f"check {self.source}; a temporary key may have expired, and one that a variable holds cannot be renewed: "
+            f"set a new one, or let imgctl find it in a profile file or on an ECS instance with an agency; {lock}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +103,11 @@ class PasswordCredentials:
     domain_id: str = ""
 
     @property
+    def kind(self) -> str:
+        """What it is, in words that may be shown."""
+        return "an IAM user and its password"
+
+    @property
     def advice(self) -> str:
         """What to check when the cloud does not accept it."""
         return (
@@ -82,106 +116,45 @@ class PasswordCredentials:
         )
 
 
-Credentials = TokenCredentials | KeyCredentials | PasswordCredentials
-
-
 @dataclass(frozen=True, slots=True)
-class _Variables:
-    """One family of variables, and how it is looked through: a token first, then keys, then a password (facts 4.1)."""
+class AgencyCredentials:
+    """Temporary keys of the agency that an ECS instance has, from its metadata service.
 
-    access_key: str
-    secret_key: str
-    security_token: str
-    prefix: str = ""
-    methods: tuple[str, ...] = field(default=())
+    `looked` says what was looked at before, in words; empty where a profile asks for the agency by name.
+    """
 
-    def find(self, environ: Mapping[str, str]) -> Credentials | None:
-        if self.prefix:
-            return self._token(environ) or self._keys(environ) or self._password(environ)
-        return self._keys(environ)
+    source: str = "the ECS metadata service"
+    looked: tuple[str, ...] = ()
 
-    def _token(self, environ: Mapping[str, str]) -> Credentials | None:
-        name = f"{self.prefix}AUTH_TOKEN"
-        if not environ.get(name):
-            return None
-        return TokenCredentials(Secret(_header_safe(environ, name)), name)
+    @property
+    def kind(self) -> str:
+        """What it is, in words that may be shown."""
+        return "temporary keys of this ECS instance's agency"
 
-    def _keys(self, environ: Mapping[str, str]) -> Credentials | None:
-        names = (self.access_key, self.secret_key, self.security_token)
-        given = [name for name in names if environ.get(name)]
-        if not given:
-            return None
-        for name in names[:2]:
-            if name not in given:
-                raise UsageError(f"{given[0]} is set, {name} is not", hint=f"set {name}, or unset {given[0]}")
-        security_token = Secret(_header_safe(environ, names[2])) if names[2] in given else None
-        return KeyCredentials(
-            _header_safe(environ, names[0]), Secret(_header_safe(environ, names[1])), _in_words(given), security_token
-        )
-
-    def _password(self, environ: Mapping[str, str]) -> Credentials | None:
-        user_name, user_id, password, domain_name, domain_id = names = [
-            self.prefix + name for name in ("USER_NAME", "USER_ID", "USER_PASSWORD", "DOMAIN_NAME", "DOMAIN_ID")
-        ]
-        given = [name for name in names if environ.get(name)]
-        users = [name for name in (user_id, user_name) if name in given]
-        # A domain alone says nothing: Terraform uses it beside access keys too.
-        if not users and password not in given:
-            return None
-        if password not in given:
-            raise UsageError(f"{users[0]} is set, {password} is not", hint=f"set {password}, or unset {users[0]}")
-        if not users:
-            raise UsageError(
-                f"{password} is set, {user_name} and {user_id} are not", hint=f"set {user_name} or {user_id}"
-            )
-        if user_id not in given and domain_name not in given and domain_id not in given:
-            raise UsageError(
-                f"{user_name} is set, {domain_name} and {domain_id} are not",
-                hint=f"set {domain_name}: the account that the user belongs to",
-            )
-        return PasswordCredentials(
-            password=Secret(environ[password]),
-            source=_in_words(given),
-            user_name=environ.get(user_name, ""),
-            user_id=environ.get(user_id, ""),
-            domain_name=environ.get(domain_name, ""),
-            domain_id=environ.get(domain_id, ""),
-        )
+    @property
+    def advice(self) -> str:
+        """What to check when the cloud does not accept it."""
+        return f"the keys came from {self.source}: check this ECS instance's agency and its permissions"
 
 
-def _header_safe(environ: Mapping[str, str], name: str) -> str:
-    if not _HEADER_SAFE.fullmatch(environ[name]):
+Credentials = TokenCredentials | KeyCredentials | PasswordCredentials | AgencyCredentials
+
+
+def abbreviated(access_key: str) -> str:
+    """The beginning of an access key's id: enough to tell two apart, too little to be of use."""
+    return f"{access_key[:4]}…"
+
+
+def header_safe(value: str, name: str) -> str:
+    """The value, fit for a header. `name` says where it was found, for the UsageError, which never shows the value."""
+    if not _HEADER_SAFE.fullmatch(value):
         raise UsageError(
             f"{name} holds a blank, a line break or a character outside ASCII",
             hint="a secret pasted with its line break looks like this; store it again without",
         )
-    return environ[name]
+    return value
 
 
-def _in_words(names: list[str]) -> str:
+def in_words(names: list[str]) -> str:
+    """`A`, `A and B`, `A, B and C`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-# In the order of the search. A profile file or the metadata service would join at the end.
-_SOURCES: tuple[Callable[[Mapping[str, str]], Credentials | None], ...] = (
-    _Variables("IMGCTL_ACCESS_KEY", "IMGCTL_SECRET_KEY", "IMGCTL_SECURITY_TOKEN", "IMGCTL_").find,
-    _Variables("HW_ACCESS_KEY", "HW_SECRET_KEY", "HW_SECURITY_TOKEN", "HW_").find,
-    _Variables("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN").find,
-)
-
-
-def find_credentials(environ: Mapping[str, str]) -> Credentials:
-    """The first source's credentials. An empty variable counts as unset.
-
-    Raises UsageError where a source is half given, and where nothing is.
-    """
-    for find in _SOURCES:
-        found = find(environ)
-        if found is not None:
-            return found
-    raise UsageError(
-        "no credentials found",
-        hint="set HW_ACCESS_KEY and HW_SECRET_KEY (with HW_SECURITY_TOKEN for a temporary key), "
-        "or HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK, or HW_AUTH_TOKEN, "
-        "or HW_USER_NAME, HW_USER_PASSWORD and HW_DOMAIN_NAME; names with IMGCTL_ instead of HW_ win over both",
-    )

@@ -20,15 +20,21 @@ class Service(Enum):
     WORKSPACEAPP = "WORKSPACEAPP"
     IMS = "IMS"
     IAM = "IAM"
+    # Of the machine itself, where it is an ECS instance: it has one address, whatever the region.
+    METADATA = "METADATA"
 
 
 OVERRIDE_ALL = "IMGCTL_ENDPOINT"
+OVERRIDE_METADATA = f"{OVERRIDE_ALL}_{Service.METADATA.value}"
 
 # Facts 5.1: these five are served as appstream.*, all others as workspace.*.
 _APPSTREAM_REGIONS = frozenset({"cn-north-4", "cn-north-9", "cn-east-3", "cn-south-1", "cn-southwest-2"})
 _REGION = re.compile(r"[a-z]+(-[a-z0-9]+)+")
 _HOST_URL = re.compile(r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]{1,5})?/?")
 _METADATA_HOST = "169.254.169.254"
+METADATA_URL = f"http://{_METADATA_HOST}"
+# Whose hosts a profile file may name: a file of keys must not be able to send a password elsewhere.
+_CLOUD_DOMAINS = (".myhuaweicloud.com", ".myhuaweicloud.eu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +45,18 @@ class Endpoints:
     ims: str
     iam: str
     overridden: tuple[str, ...] = ()
+    metadata: str = METADATA_URL
 
     @classmethod
-    def for_region(cls, region: str, overrides: Mapping[str, str]) -> Endpoints:
+    def for_region(
+        cls, region: str, overrides: Mapping[str, str], *, profile_iam: tuple[str, str] | None = None
+    ) -> Endpoints:
         """The region's URLs, where `overrides` (an environment) does not name others.
 
-        Raises UsageError for an unknown region, unless WorkspaceApp's endpoint is overridden, and for a URL that is
-        not https.
+        `profile_iam` is IAM's URL as a profile file has it, and where it stands; a variable wins. Raises UsageError for
+        an unknown region, unless WorkspaceApp's endpoint is overridden, and for a URL that must not be used.
         """
-        names = {service: _override_of(service, overrides) for service in Service}
+        names = {service: _override_of(service, overrides) for service in Service if service is not Service.METADATA}
         check_region(region, known_only=not names[Service.WORKSPACEAPP])
         prefix = "appstream" if region in _APPSTREAM_REGIONS else "workspace"
         hosts = {Service.WORKSPACEAPP: prefix, Service.IMS: "ims", Service.IAM: "iam"}
@@ -57,16 +66,33 @@ class Endpoints:
             else f"https://{hosts[service]}.{region}.myhuaweicloud.com"
             for service, name in names.items()
         }
+        overridden = {name for name in names.values() if name}
+        if profile_iam is not None and not names[Service.IAM]:
+            urls[Service.IAM] = _check_profile_url(*profile_iam)
+            overridden.add(profile_iam[1])
+        metadata = METADATA_URL
+        if overrides.get(OVERRIDE_METADATA):
+            metadata = _check_metadata_url(overrides[OVERRIDE_METADATA])
+            overridden.add(OVERRIDE_METADATA)
         return cls(
             workspaceapp=urls[Service.WORKSPACEAPP],
             ims=urls[Service.IMS],
             iam=urls[Service.IAM],
-            overridden=tuple(sorted({name for name in names.values() if name})),
+            overridden=tuple(sorted(overridden)),
+            metadata=metadata,
         )
 
     def url(self, service: Service) -> str:
         """The base URL of one service."""
-        return {Service.WORKSPACEAPP: self.workspaceapp, Service.IMS: self.ims, Service.IAM: self.iam}[service]
+        match service:
+            case Service.WORKSPACEAPP:
+                return self.workspaceapp
+            case Service.IMS:
+                return self.ims
+            case Service.IAM:
+                return self.iam
+            case Service.METADATA:
+                return self.metadata
 
 
 def _override_of(service: Service, environ: Mapping[str, str]) -> str:
@@ -113,6 +139,28 @@ def check_url(url: str, name: str) -> str:
             hint="use https://; http:// is for loopback addresses only",
         )
     return url.rstrip("/")
+
+
+def _check_metadata_url(url: str) -> str:
+    """Keys are believed to whoever answers there: it is this machine, or the one address of the metadata service."""
+    checked = check_url(url, OVERRIDE_METADATA)
+    if not is_loopback(checked) and checked not in (METADATA_URL, f"{METADATA_URL}:80"):
+        raise UsageError(
+            f"{OVERRIDE_METADATA} is neither {METADATA_URL} nor a loopback address",
+            hint=f"unset it: the metadata service of an ECS instance is always at {METADATA_URL}",
+        )
+    return checked
+
+
+def _check_profile_url(url: str, name: str) -> str:
+    checked = check_url(url, name)
+    host = urlsplit(checked).hostname or ""
+    if not is_loopback(checked) and not (checked.startswith("https://") and host.endswith(_CLOUD_DOMAINS)):
+        raise UsageError(
+            f"{name} is no host of Huawei Cloud, and a profile may name no other",
+            hint=f"it ends in {' or '.join(_CLOUD_DOMAINS)}; for a host of your own set {OVERRIDE_ALL}_IAM",
+        )
+    return checked
 
 
 def is_loopback(url: str) -> bool:

@@ -122,3 +122,17 @@ CREATE_TOKEN = Operation(
     "KeystoneCreateUserTokenByPassword", Service.IAM, "POST", "/v3/auth/tokens", good=frozenset({201})
 )
 LIST_PROJECTS = Operation("KeystoneListProjects", Service.IAM, "GET", "/v3/projects")
+# The ECS metadata service (facts 4.3). 404, 405 and 503 say that it is of a version without tokens.
+METADATA_TOKEN = Operation(
+    "MetadataToken",
+    Service.METADATA,
+    "PUT",
+    "/meta-data/latest/api/token",
+    good=frozenset({200, 404, 405, 503}),
+)
+SECURITY_KEY = Operation("MetadataSecurityKey", Service.METADATA, "GET", "/openstack/latest/securitykey")
+
+
+def table() -> tuple[Operation, ...]:
+    """Every operation of this module, in its order."""
+    return tuple(each for each in globals().values() if isinstance(each, Operation))

@@ -28,6 +28,8 @@ class RetryPolicy:
     # Facts 6.5: 2 to 5 seconds after APIGW.0308 where no window is named.
     throttled_base: float = 2.0
     longest_wait: float = 300.0
+    # Whether a connection that was not established is tried again.
+    reconnects: bool = True
     random: Callable[[], float] = random.random
 
     def repeats(self, attempt: int, error: CloudError, repeat: Repeat) -> bool:
@@ -39,7 +41,7 @@ class RetryPolicy:
         if attempt >= self.attempts:
             return False
         if isinstance(error, RequestNotSent):
-            return True
+            return self.reconnects
         passing = isinstance(error, OutcomeUnknown) or (isinstance(error, ServiceFailed) and error.status in _PASSING)
         return passing and repeat is Repeat.SAFE
 

@@ -16,7 +16,8 @@ from reconciler.cloud.answers import Answer
 from reconciler.cloud.clock import CloudClock
 from reconciler.cloud.denials import Denials
 from reconciler.cloud.endpoints import Endpoints, Service
-from reconciler.cloud.operations import CREATE_TOKEN, Call, Operation, Repeat
+from reconciler.cloud.flows import operation_of
+from reconciler.cloud.operations import Call, Operation, Repeat
 from reconciler.cloud.retry import RetryPolicy
 from reconciler.cloud.signing import canonical_query
 from reconciler.errors import AuthenticationFailed, CloudError, Refused, Throttled
@@ -27,6 +28,9 @@ LARGEST_BODY = 16 * 1024 * 1024
 TIMEOUT = httpx.Timeout(connect=10.0, read=60.0, write=30.0, pool=None)
 # For a whole exchange: a peer that sends a byte a minute keeps every other timeout quiet.
 LONGEST_EXCHANGE = 120.0
+# The metadata service is in the same machine, or it is not there: no command may hang on it.
+LONGEST_METADATA_EXCHANGE = 5.0
+METADATA_POLICY = RetryPolicy(attempts=3, throttled_attempts=2, base=0.2, cap=1.0, longest_wait=2.0, reconnects=False)
 # A signature is good for 15 minutes and a token is renewed 10 before its end: a request that queued behind the brake
 # for longer than this is prepared again.
 FRESH = 300.0
@@ -116,6 +120,7 @@ class Sender:
         await self._http.aclose()
 
     async def _repeat(self, send: Callable[[int], Awaitable[Answer]], operation: Operation) -> Answer:
+        policy = METADATA_POLICY if operation.service is Service.METADATA else self._policy
         attempt = 1
         while True:
             try:
@@ -124,11 +129,11 @@ class Sender:
                 # A failure to obtain a token has been through its own repetitions.
                 if error.operation != operation.name:
                     raise
-                delay = self._policy.delay(attempt, error)
+                delay = policy.delay(attempt, error)
                 if isinstance(error, Throttled):
                     # For everybody: the limit is the user's or the API's, not one request's.
                     self._brake(delay)
-                if not self._policy.repeats(attempt, error, operation.repeat):
+                if not policy.repeats(attempt, error, operation.repeat):
                     raise
                 if not isinstance(error, Throttled):
                     await self.clock.sleep(delay)
@@ -156,9 +161,11 @@ class Sender:
                         await self._obtain(flow, asked, request)
                 except StopAsyncIteration:
                     break
+                # Other credentials from here on: what was refused is gone.
+                self._denials.forget()
                 if call.operation.repeat is Repeat.NEVER:
-                    # The token has been renewed for the next one.
-                    break
+                    # They are for the next one, which its caller decides about.
+                    raise self._refusal(answer, renewed=True)
         return self._judge(answer)
 
     async def _prepare(self, flow: AsyncGenerator[httpx.Request, httpx.Response], request: httpx.Request) -> None:
@@ -170,21 +177,28 @@ class Sender:
     async def _obtain(
         self, flow: AsyncGenerator[httpx.Request, httpx.Response], asked: httpx.Request, request: httpx.Request
     ) -> None:
-        """Sends what the flow asks for instead of the request: token requests."""
+        """Sends what the flow asks for instead of the request: for a token, for keys."""
         while asked is not request:
-            self._check_origin(asked, Service.IAM)
-            token_request = asked
+            operation, own_request = operation_of(asked), asked
+            self._check_origin(own_request, operation.service)
 
-            async def attempt(number: int, token_request: httpx.Request = token_request) -> Answer:
-                answer = await self._exchange(CREATE_TOKEN, CREATE_TOKEN.name, token_request, number)
+            async def attempt(
+                number: int, operation: Operation = operation, own_request: httpx.Request = own_request
+            ) -> Answer:
+                answer = await self._exchange(operation, operation.name, own_request, number, own=True)
                 # A refused password is for the flow to remember; the rest may pass.
                 definite = 400 <= answer.status < 500 and answer.status != 429
                 return answer if definite else self._judge(answer)
 
-            answer = await self._repeat(attempt, CREATE_TOKEN)
-            if answer.status in CREATE_TOKEN.good:
+            try:
+                answer = await self._repeat(attempt, operation)
+            except CloudError as error:
+                # The flow may have something else to go on with; where it has not, it raises the error again.
+                asked = await flow.athrow(error)
+                continue
+            if answer.status in operation.good:
                 self._denials.forget()
-            asked = await flow.asend(_response(answer, asked))
+            asked = await flow.asend(_response(answer, own_request))
 
     def _request(self, call: Call) -> httpx.Request:
         operation = call.operation
@@ -218,11 +232,13 @@ class Sender:
         request: httpx.Request,
         attempt: int,
         before_send: Callable[[], Awaitable[None]] | None = None,
+        *,
+        own: bool = False,
     ) -> Answer:
-        """Sends a request once; the answer may have any status."""
+        """Sends a request once; the answer may have any status. `own`: it is the auth flow's."""
         prepared = self.clock.monotonic()
         async with self._slot():
-            if operation is not CREATE_TOKEN:
+            if not own:
                 if self.clock.monotonic() - prepared > FRESH:
                     raise _Outdated
                 self._denials.check(operation, title)
@@ -256,8 +272,9 @@ class Sender:
         return answer
 
     async def _talk(self, operation: Operation, title: str, request: httpx.Request) -> Answer:
+        metadata = operation.service is Service.METADATA
         try:
-            async with asyncio.timeout(LONGEST_EXCHANGE):
+            async with asyncio.timeout(LONGEST_METADATA_EXCHANGE if metadata else LONGEST_EXCHANGE):
                 response = await self._http.send(request, stream=True, auth=None, follow_redirects=False)
                 try:
                     body = await _read(response)
@@ -265,7 +282,9 @@ class Sender:
                     await response.aclose()
         except failures.FOREIGN as error:
             raise failures.translate(error, operation, title) from error
-        self.clock.learn(response.headers.get("Date", ""))
+        if not metadata:
+            # Another machine's clock than the gateway's, which judges signatures.
+            self.clock.learn(response.headers.get("Date", ""))
         answer = Answer(operation, title, response.status_code, dict(response.headers), body)
         if len(body) > LARGEST_BODY:
             raise answer.unusable(f"the body is larger than {LARGEST_BODY // 1024**2} MiB")
@@ -291,8 +310,11 @@ class Sender:
             raise answer.unusable("a redirect, which is not followed")
         raise answer.unusable("the status is not documented")
 
-    def _refusal(self, answer: Answer) -> Refused:
-        return problems.refusal(answer, advice=self._advice, offset=self.clock.offset)
+    def _refusal(self, answer: Answer, *, renewed: bool = False) -> Refused:
+        error = problems.refusal(answer, advice=self._advice, offset=self.clock.offset)
+        if isinstance(error, AuthenticationFailed):
+            error.renewed = renewed
+        return error
 
 
 async def _read(response: httpx.Response) -> bytes:

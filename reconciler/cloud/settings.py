@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.cloud.credentials import Credentials, find_credentials
+from reconciler.cloud.credentials import Credentials
 from reconciler.cloud.endpoints import Endpoints
+from reconciler.cloud.sources import region_of_profiles, search
 from reconciler.errors import UsageError
 
 REGION_VARIABLES = ("IMGCTL_REGION", "HW_REGION_NAME")
@@ -42,9 +43,10 @@ def resolve_settings(
     """Settings from an environment; `region` and `project_id` come from a flag or the manifest and win.
 
     IMGCTL_PROJECT_ID is also a pin: a workflow sets it so that no manifest can lead it to another project, hence a
-    `project_id` that differs is an error. Raises UsageError, as find_credentials and Endpoints.for_region do.
+    `project_id` that differs is an error. A profile's project counts only where its keys do: it belongs to their
+    account. Raises UsageError, as `search` and Endpoints.for_region do.
     """
-    place = region or _first(environ, REGION_VARIABLES)
+    place = region or find_region(environ)
     if place is None:
         raise UsageError(
             "no region given", hint=f"write `region:` in the manifest, or set {' or '.join(REGION_VARIABLES)}"
@@ -56,13 +58,35 @@ def resolve_settings(
             hint=f"correct the project, or unset {pin.source}",
         )
     project = project_id or _first(environ, PROJECT_VARIABLES)
+    # First what needs no file: a region that is not known is not hidden by a profile that cannot be read.
+    Endpoints.for_region(place.value, environ)
+    _check_project(project)
+    found = search(environ)
+    iam = None
+    if found.profile is not None:
+        if project is None and found.profile.project_id:
+            project = Given(found.profile.project_id, found.profile.place)
+            _check_project(project)
+        if found.profile.iam_endpoint:
+            iam = (found.profile.iam_endpoint, f"iam_endpoint in {found.profile.place}")
+    endpoints = Endpoints.for_region(place.value, environ, profile_iam=iam)
+    return CloudSettings(place, project, endpoints, found.credentials)
+
+
+def find_region(environ: Mapping[str, str]) -> Given | None:
+    """The region that the environment or a profile names."""
+    named = _first(environ, REGION_VARIABLES)
+    if named is None and (of_profile := region_of_profiles(environ)) is not None:
+        named = Given(*of_profile)
+    return named
+
+
+def _check_project(project: Given | None) -> None:
     if project and not _PROJECT_ID.fullmatch(project.value):
         raise UsageError(
-            f"{project.value!r} ({project.source}) is not a project id",
+            f"{project.value[:64]!r} ({project.source}) is not a project id",
             hint="a project id has 32 digits of 0-9 and a-f",
         )
-    endpoints = Endpoints.for_region(place.value, environ)
-    return CloudSettings(place, project, endpoints, find_credentials(environ))
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> Given | None:

@@ -1,0 +1,184 @@
+"""Profile files: the official SDK's `~/.huaweicloud/credentials` and KooCLI's `~/.hcloud/config.json` (facts 4).
+
+They are other programs' files: whatever is in them leads to a profile or to a UsageError, and no value of theirs that
+could be a secret ever shows.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from reconciler.cloud.credentials import AgencyCredentials, Credentials, KeyCredentials, Secret, header_safe
+from reconciler.errors import UsageError
+
+# Files of a few keys; KooCLI's hold dozens of profiles at most.
+LARGEST_FILE = 1024 * 1024
+SDK_FILE_VARIABLE = "HUAWEICLOUD_SDK_CREDENTIALS_FILE"
+KOOCLI_FILE_VARIABLE = "HW_SHARED_CONFIG_FILE"
+PROFILE_VARIABLES = ("IMGCTL_PROFILE", "HW_PROFILE")
+_NOTHING = Secret("")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What one profile says; texts are empty where it says nothing. `place` names the profile in words.
+
+    `agency`: its keys are those of this ECS instance's agency. `refused`: why its keys cannot be used here. `exposed`:
+    others than the owner may read its file.
+    """
+
+    place: str
+    access_key: str = ""
+    secret_key: Secret = _NOTHING
+    security_token: Secret = _NOTHING
+    expires_at: datetime | None = None
+    agency: bool = False
+    region: str = ""
+    project_id: str = ""
+    iam_endpoint: str = ""
+    refused: UsageError | None = None
+    exposed: bool = False
+
+    def credentials(self, read_again: Callable[[], KeyCredentials] | None = None) -> Credentials | None:
+        """Its credentials, None where it has none. Raises UsageError for half of them and for what cannot be used."""
+        if self.refused is not None:
+            raise self.refused
+        if self.agency:
+            return AgencyCredentials(f"the ECS metadata service, as {self.place} asks")
+        named = {"access key": self.access_key, "secret key": self.secret_key.reveal()}
+        token = self.security_token.reveal()
+        if not token and not any(named.values()):
+            return None
+        for name, value in named.items():
+            if not value:
+                raise UsageError(
+                    f"{self.place} has no {name}, but other parts of one", hint="complete it, or remove it"
+                )
+            header_safe(value, f"the {name} in {self.place}")
+        if token:
+            header_safe(token, f"the security token in {self.place}")
+        return KeyCredentials(
+            self.access_key,
+            self.secret_key,
+            self.place,
+            self.security_token if token else None,
+            self.expires_at,
+            read_again,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileFile:
+    """A file that may hold a profile. `load` reads it anew; None where the file, or a profile in it, is not there.
+
+    `load` raises UsageError where it cannot be read or understood.
+    """
+
+    name: str
+    load: Callable[[], Profile | None]
+
+    def keys(self) -> KeyCredentials:
+        """Its access key as it is now. Raises UsageError where there is none."""
+        profile = self.load()
+        found = profile.credentials(self.keys) if profile is not None else None
+        if not isinstance(found, KeyCredentials):
+            raise UsageError(f"{self.name} has no access key any more")
+        return found
+
+
+def profile_files(environ: Mapping[str, str]) -> list[ProfileFile]:
+    """The files in the order of the search: what is asked for by name comes before what merely lies there."""
+    files = [_sdk_file(environ), _koocli_file(environ)]
+    if any(environ.get(name) for name in (*PROFILE_VARIABLES, KOOCLI_FILE_VARIABLE)):
+        files.reverse()
+    return [file for file in files if file is not None]
+
+
+def _sdk_file(environ: Mapping[str, str]) -> ProfileFile | None:
+    def load(path: Path, name: str, *, named: bool) -> Profile | None:
+        from reconciler.cloud.sdk_profile import parse
+
+        content, exposed = _read(path, name, SDK_FILE_VARIABLE if named else "")
+        profile = parse(content, name) if content is not None else None
+        return replace(profile, exposed=exposed) if profile is not None else None
+
+    return _file(environ, SDK_FILE_VARIABLE, (".huaweicloud", "credentials"), load)
+
+
+def _koocli_file(environ: Mapping[str, str]) -> ProfileFile | None:
+    wanted = next(((name, environ[name]) for name in PROFILE_VARIABLES if environ.get(name)), None)
+
+    def load(path: Path, name: str, *, named: bool) -> Profile | None:
+        from reconciler.cloud.koocli_profile import parse
+
+        variable = KOOCLI_FILE_VARIABLE if named else ""
+        content, exposed = _read(path, name, variable or (wanted[0] if wanted else ""))
+        profile = parse(content, name, wanted) if content is not None else None
+        return replace(profile, exposed=exposed) if profile is not None else None
+
+    return _file(environ, KOOCLI_FILE_VARIABLE, (".hcloud", "config.json"), load)
+
+
+def _file(
+    environ: Mapping[str, str], variable: str, default: tuple[str, str], load: Callable[..., Profile | None]
+) -> ProfileFile | None:
+    """The file that a variable names, or the one in the home folder; None where there is no home either."""
+    home = _home(environ)
+    given = environ.get(variable, "")
+    if given:
+        # As Terraform's provider reads it.
+        expanded = home / given[2:] if home is not None and given.startswith("~/") else Path(given)
+        return ProfileFile(given, lambda: load(expanded, given, named=True))
+    if home is None:
+        return None
+    path, name = home.joinpath(*default), "/".join(("~", *default))
+    return ProfileFile(name, lambda: load(path, name, named=False))
+
+
+def _home(environ: Mapping[str, str]) -> Path | None:
+    """The home folder; None where the environment names none, or a place that depends on where we are."""
+    home = Path(environ.get("HOME") or environ.get("USERPROFILE") or "")
+    return home if home.is_absolute() else None
+
+
+def _read(path: Path, name: str, variable: str) -> tuple[bytes | None, bool]:
+    """A file's content, and whether others than its owner may read it.
+
+    `variable` asked for it; empty where nothing did, and then a file that is not there is none: the content is None.
+    """
+    # Without waiting: what lies there may be a pipe.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except (FileNotFoundError, NotADirectoryError):
+        if not variable:
+            return None, False
+        raise UsageError(
+            f"{name} is not there, and {variable} asks for it", hint=f"check or unset {variable}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{name} is not a regular file, so no credentials are read from it")
+        content = b""
+        while len(content) <= LARGEST_FILE and (part := os.read(descriptor, LARGEST_FILE + 1 - len(content))):
+            content += part
+    except OSError as error:
+        raise _unreadable(name, error) from None
+    finally:
+        os.close(descriptor)
+    if len(content) > LARGEST_FILE:
+        raise UsageError(f"{name} is larger than {LARGEST_FILE // 1024**2} MiB: it is no file of credentials")
+    return content, os.name == "posix" and bool(status.st_mode & 0o077)
+
+
+def _unreadable(name: str, error: Exception) -> UsageError:
+    why = error.strerror if isinstance(error, OSError) else "the name cannot be"
+    return UsageError(f"{name} cannot be read: {why}", hint="correct it, or set the credentials in the environment")
