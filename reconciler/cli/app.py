@@ -31,6 +31,7 @@ COMMANDS = {
     "import": "Hand over a build or an image that imgctl did not record.",
     "state": "Look at the records, and correct them by hand.",
     "simulate": "Serve a simulator of the cloud on this machine.",
+    "doctor": "Look at credentials, permissions, network and quota; say what is wrong.",
 }
 
 _EPILOG = """\

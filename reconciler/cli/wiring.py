@@ -28,6 +28,7 @@ from reconciler.cloud.sending import Exchange
 from reconciler.cloud.settings import CloudSettings, Given, resolve_settings
 from reconciler.errors import StateError
 from reconciler.model.record import Binding, BuildStatus, Context, Recorded
+from reconciler.model.spec import Manifest
 from reconciler.render.terminal import duration
 
 # Shorter pauses than this go by unnoticed.
@@ -45,18 +46,28 @@ class Connection:
 @asynccontextmanager
 async def connected(console: Console, inputs: Inputs, requests: RequestFlags) -> AsyncIterator[Connection]:
     """A client for the manifest's provider, region and project. Raises UsageError, StateError, CloudError."""
-    manifest = inputs.manifest
-    transport: httpx.AsyncBaseTransport | None = None
-    if manifest.simulator is not None:
-        settings, transport = embedded_simulator(inputs)
-    else:
-        settings = resolve_settings(
-            console.environ,
-            region=Given(manifest.region, "the manifest") if manifest.region else None,
-            project_id=Given(manifest.project_id, "the manifest") if manifest.project_id else None,
-        )
+    settings, transport = cloud_settings(console.environ, inputs.manifest, inputs)
     async with _opened(console, settings, transport, inputs.binding.provider, requests) as connection:
         yield connection
+
+
+def cloud_settings(
+    environ: Mapping[str, str], manifest: Manifest | None, inputs: Inputs | None, region: str | None = None
+) -> tuple[CloudSettings, httpx.AsyncBaseTransport | None]:
+    """Settings for a manifest, or without one for `region` or the environment's; a transport where it is simulated.
+
+    Raises UsageError, StateError.
+    """
+    if manifest is not None and manifest.simulator is not None:
+        if inputs is None:
+            raise StateError("the simulator's world is beside the state, which cannot be read")
+        return embedded_simulator(inputs)
+    place = Given(region, "--region") if region else None
+    project = None
+    if manifest is not None:
+        place = Given(manifest.region, "the manifest") if manifest.region and place is None else place
+        project = Given(manifest.project_id, "the manifest") if manifest.project_id else None
+    return resolve_settings(environ, region=place, project_id=project), None
 
 
 @asynccontextmanager
@@ -81,7 +92,7 @@ async def _opened(
         settings,
         transport=transport,
         max_requests=requests.max_requests,
-        on_exchange=_exchange_log(console) if requests.verbose >= 2 else None,
+        on_exchange=exchange_log(console) if requests.verbose >= 2 else None,
         on_brake=lambda seconds: _say_brake(console, seconds),
     )
     async with client:
@@ -181,7 +192,9 @@ def _say_brake(console: Console, seconds: float) -> None:
         console.say(f"the cloud asks to slow down: nothing is sent for {duration(seconds)}")
 
 
-def _exchange_log(console: Console) -> Callable[[Exchange], None]:
+def exchange_log(console: Console) -> Callable[[Exchange], None]:
+    """Says every request on stderr: what was asked, what came back, the id that support asks for."""
+
     def log(one: Exchange) -> None:
         status = one.status or one.problem
         trace = f" request id {one.request_id}" if one.request_id else ""

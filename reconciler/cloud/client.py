@@ -209,6 +209,12 @@ class CloudClient:
         answer = await self._send(operations.SHOW_QUOTA)
         return codec.read_quota(answer.fields())
 
+    async def ask(
+        self, operation: Operation, ids: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One read as the API answers it, for who wants to know whether it does."""
+        return await self._send(operation, ids, query)
+
     async def _pages(self, operation: Operation, query: Mapping[str, str]) -> AsyncGenerator[list[Fields], None]:
         """The pages of a list by offset.
 

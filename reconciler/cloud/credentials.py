@@ -142,7 +142,7 @@ Credentials = TokenCredentials | KeyCredentials | PasswordCredentials | AgencyCr
 
 def abbreviated(access_key: str) -> str:
     """The beginning of an access key's id: enough to tell two apart, too little to be of use."""
-    return f"{access_key[:4]}…"
+    return f"{access_key[: min(4, len(access_key) // 3)]}…"
 
 
 def header_safe(value: str, name: str) -> str:

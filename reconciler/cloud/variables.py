@@ -32,7 +32,7 @@ class Family:
     @property
     def name(self) -> str:
         """The family in words."""
-        return f"{self.prefix}* variables" if self.prefix else f"{self.access_key}, {self.secret_key} variables"
+        return f"{self.prefix or self.access_key.removesuffix('AK')}* variables"
 
     def find(self, environ: Mapping[str, str]) -> Credentials | None:
         """What the family holds, None where it holds nothing. Raises UsageError where it holds half of something."""

@@ -119,6 +119,7 @@ class BuildTask:
 
     async def _send_until_taken(self, spec: ImageSpec) -> Build:
         attempt_id = uuid4().hex
+        renewed = False
         for sends in range(_SENDS):
             try:
                 job_id = await self._send(spec, attempt_id, await self._look())
@@ -139,7 +140,12 @@ class BuildTask:
                     return self._recorded_attempt()
                 attempt_id = uuid4().hex
             except CloudError as error:
-                await self._refuse(error, attempt_id)
+                if renewed or not (isinstance(error, AuthenticationFailed) and error.renewed):
+                    await self._refuse(error, attempt_id)
+                # Definitely refused, for a token or a key that has been replaced since: once more, with the new one.
+                renewed = True
+                await self._drop_intent(attempt_id, _build_error(error))
+                self._run.answer_recorded(self._server_id)
             else:
                 # Said before it is written: a disk that is full must not swallow it.
                 self._run.report(JobKnown(self._name, self._server_id, job_id))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Literal
 
-Service = Literal["workspace", "ims", "iam", "iam-os", "control"]
+Service = Literal["workspace", "ims", "iam", "iam-os", "metadata", "control"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def bad_request(service: Service, message: str) -> ApiError:
             return iam_error(400, message)
         case "iam-os":
             return ApiError(Answer(400, {"error_code": "IAM.0011", "error_msg": message}))
+        case "metadata":
+            return ApiError(Answer(400, message.encode(), content_type="text/plain"))
         case "control":
             return ApiError(Answer(400, {"error": message}))
 

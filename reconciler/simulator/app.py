@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from reconciler.simulator import control, identity, image_servers, images, jobs
+from reconciler.simulator import control, identity, image_servers, images, jobs, metadata
 from reconciler.simulator.answers import (
     Answer,
     ApiError,
@@ -63,6 +63,7 @@ class Gateway:
             *jobs.OPERATIONS,
             *images.OPERATIONS,
             *identity.OPERATIONS,
+            *metadata.OPERATIONS,
             *control.operations(self._hold),
         )
         # Starlette only finds the operation: a request passes the gateway's checks before any of it runs.

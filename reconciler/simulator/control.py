@@ -6,6 +6,7 @@
     PATCH  /_simulator/images/{id}           {"status": …, "protected": …, "name": …, "description": …}, any of them
     DELETE /_simulator/images/{id}
     PATCH  /_simulator/world                 {"build_time": …, "quota": …}, any of them
+    PATCH  /_simulator/metadata              {"key_life": …, "agency": …, "tokens": …}, any of them
     GET    /_simulator/faults
     POST   /_simulator/faults                {"faults": ["KIND=RATE", …], "seed": 0}: these instead of all others
     GET    /_simulator/hold                  {"held": n}
@@ -62,7 +63,8 @@ def _missing() -> ApiError:
     return ApiError(Answer(404, {"error": "there is no such thing"}))
 
 
-def _fields(call: Call, **allowed: type) -> dict[str, object]:
+def checked_fields(call: Call, **allowed: type) -> dict[str, object]:
+    """The body's fields. Raises BadValue for one that is not allowed, or of another type."""
     body = call.json_object()
     for name, value in body.items():
         kind = allowed.get(name)
@@ -82,7 +84,7 @@ def show_ledger(call: Call) -> Answer:
 
 def change_server(call: Call) -> Answer:
     """Make a server busy, broken or built behind everybody's back."""
-    fields = _fields(call, status=str, image_id=str, name=str)
+    fields = checked_fields(call, status=str, image_id=str, name=str)
     server = call.world.servers.get(call.path["server_id"])
     if server is None:
         raise _missing()
@@ -105,7 +107,7 @@ def delete_server(call: Call) -> Answer:
 
 def change_image(call: Call) -> Answer:
     """Change an image behind everybody's back."""
-    fields = _fields(call, status=str, protected=bool, name=str, description=str)
+    fields = checked_fields(call, status=str, protected=bool, name=str, description=str)
     image = call.world.images.get(call.path["image_id"])
     if image is None:
         raise _missing()
@@ -131,7 +133,7 @@ def delete_image(call: Call) -> Answer:
 
 def change_world(call: Call) -> Answer:
     """Change the length of the builds that begin from now on, or the quota of private images."""
-    fields = _fields(call, build_time=float, quota=int)
+    fields = checked_fields(call, build_time=float, quota=int)
     call.world.build_time = float(str(fields.get("build_time", call.world.build_time)))
     call.world.quota = int(str(fields.get("quota", call.world.quota)))
     call.world.touch()
@@ -145,7 +147,7 @@ def show_faults(call: Call) -> Answer:
 
 def change_faults(call: Call) -> Answer:
     """Put other faults in force, instead of all that were."""
-    fields = _fields(call, faults=list, seed=int)
+    fields = checked_fields(call, faults=list, seed=int)
     texts, seed = fields.get("faults", []), fields.get("seed")
     if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
         raise BadValue("faults must be a list of texts")
@@ -163,7 +165,7 @@ def operations(hold: Hold) -> tuple[Operation, ...]:
         return Answer(200, {"held": hold.held})
 
     def begin_hold(call: Call) -> Answer:
-        fields = _fields(call, only=str, when=str)
+        fields = checked_fields(call, only=str, when=str)
         when = str(fields.get("when", "after"))
         if when not in ("before", "after"):
             raise BadValue("when must be before or after")

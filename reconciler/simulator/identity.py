@@ -173,6 +173,19 @@ def list_own_projects(call: Call) -> Answer:
     return _projects(call)
 
 
+def new_temporary_key(world: World, now: datetime, life: timedelta) -> Key:
+    """A temporary access key that the gateway takes until its life is over."""
+    name = catalogue.hex_of(world.seed, "temporary-key", world.number())
+    key = Key(
+        access=f"SIMULATED{name[:11].upper()}",
+        secret=f"simulated-secret-not-a-secret-{name[:10]}",
+        security_token=f"simulated-security-token-{name * 4}",
+        expires_at=now + life,
+    )
+    world.keys[key.access] = key
+    return key
+
+
 def create_temporary_key(call: Call) -> Answer:
     """CreateTemporaryAccessKeyByToken: an access key, its secret and its security token, for 15 minutes to a day."""
     body, world = call.json_object(), call.world
@@ -182,14 +195,7 @@ def create_temporary_key(call: Call) -> Answer:
     seconds = 900 if seconds is None else seconds
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 900 <= seconds <= 86400:
         raise BadValue("duration_seconds must be a number from 900 to 86400")
-    name = catalogue.hex_of(world.seed, "temporary-key", world.number())
-    key = Key(
-        access=f"SIMULATED{name[:11].upper()}",
-        secret=f"simulated-secret-not-a-secret-{name[:10]}",
-        security_token=f"simulated-security-token-{name * 4}",
-        expires_at=call.now + timedelta(seconds=seconds),
-    )
-    world.keys[key.access] = key
+    key = new_temporary_key(world, call.now, timedelta(seconds=seconds))
     credential = {
         "access": key.access,
         "secret": key.secret,

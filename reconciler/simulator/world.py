@@ -15,6 +15,7 @@ from typing import Self
 from reconciler.simulator import catalogue, worldfile
 from reconciler.simulator.builds import new_job
 from reconciler.simulator.errors import SimulatorError
+from reconciler.simulator.instance import Instance
 from reconciler.simulator.records import BuildRequest, Fate, Image, Job, Key, Late, Ledger, Server, Token
 from reconciler.simulator.stores import ImageStore, JobStore
 
@@ -74,6 +75,7 @@ class World:
         self.keys: dict[str, Key] = {self.access_key: Key(self.access_key, self.secret_key)}
         self.late: list[Late] = []
         self.ledger = Ledger()
+        self.instance = Instance()
         self.version = 0
         self._saved = -1
         self._stamp: object = None
