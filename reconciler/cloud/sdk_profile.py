@@ -48,11 +48,9 @@ def parse(content: bytes, name: str) -> Profile | None:
 
 
 def _line(error: configparser.Error) -> int | None:
-    if isinstance(error, configparser.ParsingError):
-        first = next(iter(error.errors), None)
-        number: object = getattr(error, "lineno", None) or (first[0] if first else None)
-    else:
-        number = getattr(error, "lineno", None)
+    """The line that the error is about, which only some of these errors have, each in its own way."""
+    listed = getattr(error, "errors", None)
+    number = listed[0][0] if listed else getattr(error, "lineno", None)
     return number if isinstance(number, int) else None
 
 
