@@ -200,7 +200,10 @@ class _Asking:
 
 def _text(answer: Answer) -> str:
     """The token in a good answer. Raises BadAnswer."""
+    token = answer.body.decode("ascii", "replace").strip()
     try:
-        return header_safe(answer.body[: _LONGEST_TOKEN + 1].decode("ascii", "replace").strip(), "the token")
+        if len(token) <= _LONGEST_TOKEN:
+            return header_safe(token, "the token")
     except UsageError:
-        raise answer.unusable("it is no token") from None
+        pass
+    raise answer.unusable("it is no token")

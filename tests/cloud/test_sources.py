@@ -1,6 +1,7 @@
 """Which source of credentials wins, and that two never mix."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def write_sdk_file(home: Path, text: str) -> None:
     (home / ".huaweicloud" / "credentials").write_text(text, encoding="utf-8")
 
 
-def write_koocli_file(home: Path, *profiles: dict[str, object], current: object = "default") -> None:
+def write_koocli_file(home: Path, *profiles: Mapping[str, object], current: object = "default") -> None:
     (home / ".hcloud").mkdir(exist_ok=True)
     document = {"current": current, "profiles": list(profiles)}
     (home / ".hcloud" / "config.json").write_text(json.dumps(document), encoding="utf-8")
@@ -101,7 +102,7 @@ def test_what_is_asked_for_by_name_comes_before_what_lies_there(tmp_path: Path) 
         json.dumps({"current": "x", "profiles": [{"name": "x", "accessKeyId": "AKX", "secretAccessKey": "s"}]})
     )
     home = {"HOME": str(tmp_path)}
-    expected = {
+    expected: dict[str, dict[str, str]] = {
         "AKsdkfile": {},
         "AKOPS": {"HW_PROFILE": "ops"},
         "AKDEFAULT": {"HW_PROFILE": "ops", "IMGCTL_PROFILE": "default"},
