@@ -76,6 +76,7 @@ class _Reader:
             )
         return Profile(
             place=self._place,
+            name=self._text("name"),
             access_key=access_key,
             secret_key=Secret(secret_key),
             security_token=Secret(self._text("securityToken", keys)),
@@ -92,7 +93,7 @@ class _Reader:
             return ""
         if not isinstance(value, str):
             raise self._refused(f"is unusable: {field} is no text", "hcloud configure test checks the file")
-        return value.strip()
+        return value.strip() if field != "name" else value
 
     def _object(self, values: dict[str, Any], field: str) -> dict[str, Any]:
         value = values.get(field)

@@ -26,13 +26,15 @@ _NOTHING = Secret("")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What one profile says; texts are empty where it says nothing. `place` names the profile in words.
+    """What one profile says; texts are empty where it says nothing. `place` names the profile in words, `name` is what
+    it has in a file with several.
 
     `agency`: its keys are those of this ECS instance's agency. `refused`: why its keys cannot be used here. `exposed`:
     others than the owner may read its file.
     """
 
     place: str
+    name: str = ""
     access_key: str = ""
     secret_key: Secret = _NOTHING
     security_token: Secret = _NOTHING
@@ -76,19 +78,27 @@ class Profile:
 class ProfileFile:
     """A file that may hold a profile. `load` reads it anew; None where the file, or a profile in it, is not there.
 
-    `load` raises UsageError where it cannot be read or understood.
+    `load` takes the name of a profile, empty for the one that the environment or the file chooses. It raises
+    UsageError where the file cannot be read or understood.
     """
 
     name: str
-    load: Callable[[], Profile | None]
+    load: Callable[[str], Profile | None]
 
-    def keys(self) -> KeyCredentials:
-        """Its access key as it is now. Raises UsageError where there is none."""
-        profile = self.load()
-        found = profile.credentials(self.keys) if profile is not None else None
-        if not isinstance(found, KeyCredentials):
-            raise UsageError(f"{self.name} has no access key any more")
-        return found
+    def reader(self, profile: Profile) -> Callable[[], KeyCredentials]:
+        """Gives the access key of the same profile as it is then. Raises UsageError where there is none any more.
+
+        The same one, whichever the file calls its current one by then: another may be of another account.
+        """
+
+        def read_again() -> KeyCredentials:
+            again = self.load(profile.name)
+            found = again.credentials(read_again) if again is not None else None
+            if not isinstance(found, KeyCredentials):
+                raise UsageError(f"{profile.place} has no access key any more")
+            return found
+
+        return read_again
 
 
 def profile_files(environ: Mapping[str, str]) -> list[ProfileFile]:
@@ -100,7 +110,7 @@ def profile_files(environ: Mapping[str, str]) -> list[ProfileFile]:
 
 
 def _sdk_file(environ: Mapping[str, str]) -> ProfileFile | None:
-    def load(path: Path, name: str, *, named: bool) -> Profile | None:
+    def load(_: str, path: Path, name: str, *, named: bool) -> Profile | None:
         from reconciler.cloud.sdk_profile import parse
 
         content, exposed = _read(path, name, SDK_FILE_VARIABLE if named else "")
@@ -113,12 +123,13 @@ def _sdk_file(environ: Mapping[str, str]) -> ProfileFile | None:
 def _koocli_file(environ: Mapping[str, str]) -> ProfileFile | None:
     wanted = next(((name, environ[name]) for name in PROFILE_VARIABLES if environ.get(name)), None)
 
-    def load(path: Path, name: str, *, named: bool) -> Profile | None:
+    def load(chosen: str, path: Path, name: str, *, named: bool) -> Profile | None:
         from reconciler.cloud.koocli_profile import parse
 
         variable = KOOCLI_FILE_VARIABLE if named else ""
         content, exposed = _read(path, name, variable or (wanted[0] if wanted else ""))
-        profile = parse(content, name, wanted) if content is not None else None
+        asked = (wanted[0] if wanted else "imgctl", chosen) if chosen else wanted
+        profile = parse(content, name, asked) if content is not None else None
         return replace(profile, exposed=exposed) if profile is not None else None
 
     return _file(environ, KOOCLI_FILE_VARIABLE, (".hcloud", "config.json"), load)
@@ -133,11 +144,11 @@ def _file(
     if given:
         # As Terraform's provider reads it.
         expanded = home / given[2:] if home is not None and given.startswith("~/") else Path(given)
-        return ProfileFile(given, lambda: load(expanded, given, named=True))
+        return ProfileFile(given, lambda chosen: load(chosen, expanded, given, named=True))
     if home is None:
         return None
     path, name = home.joinpath(*default), "/".join(("~", *default))
-    return ProfileFile(name, lambda: load(path, name, named=False))
+    return ProfileFile(name, lambda chosen: load(chosen, path, name, named=False))
 
 
 def _home(environ: Mapping[str, str]) -> Path | None:

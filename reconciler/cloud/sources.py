@@ -62,7 +62,7 @@ def region_of_profiles(environ: Mapping[str, str]) -> tuple[str, str] | None:
     """The first profile's region and where it stands; None where no profile names one."""
     for file in profile_files(environ):
         try:
-            profile = file.load()
+            profile = file.load("")
         except UsageError:
             # It is the region that is missing; what else is wrong with the file shows when its keys are needed.
             continue
@@ -81,8 +81,8 @@ def _in_variables(family: Family, environ: Mapping[str, str]) -> Callable[[], Fo
 
 def _in_file(file: ProfileFile) -> Callable[[], Found | None]:
     def find() -> Found | None:
-        profile = file.load()
-        credentials = profile.credentials(file.keys) if profile is not None else None
+        profile = file.load("")
+        credentials = profile.credentials(file.reader(profile)) if profile is not None else None
         return Found(credentials, profile) if credentials is not None else None
 
     return find

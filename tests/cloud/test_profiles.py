@@ -292,7 +292,7 @@ def test_who_else_may_read_the_file(tmp_path: Path) -> None:
     for mode, exposed in ((0o600, False), (0o640, True), (0o604, True), (0o400, False)):
         for path in (tmp_path / ".huaweicloud" / "credentials", tmp_path / ".hcloud" / "config.json"):
             path.chmod(mode)
-        loaded = [file.load() for file in profile_files({"HOME": str(tmp_path)})]
+        loaded = [file.load("") for file in profile_files({"HOME": str(tmp_path)})]
         assert [profile is not None and profile.exposed for profile in loaded] == [exposed, exposed]
 
 
@@ -303,3 +303,17 @@ def test_a_link_to_a_file_elsewhere_is_followed(tmp_path: Path) -> None:
     (tmp_path / ".huaweicloud").mkdir()
     (tmp_path / ".huaweicloud" / "credentials").symlink_to(real)
     assert isinstance(find_credentials({"HOME": str(tmp_path)}), KeyCredentials)
+
+
+def test_read_again_is_the_same_profile_whichever_is_current_by_then(tmp_path: Path) -> None:
+    write_koocli_file(tmp_path, entry(), entry(name="q", accessKeyId="AKQ"), current="p")
+    found = find_credentials({"HOME": str(tmp_path)})
+    assert isinstance(found, KeyCredentials)
+    assert found.read_again is not None
+    write_koocli_file(tmp_path, entry(accessKeyId="AKNEW"), entry(name="q", accessKeyId="AKQ"), current="q")
+    again = found.read_again()
+    assert again.access_key == "AKNEW"
+    assert again.read_again is not None
+    write_koocli_file(tmp_path, entry(name="q", accessKeyId="AKQ"), current="q")
+    with pytest.raises(UsageError):
+        again.read_again()
