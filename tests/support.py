@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from urllib.request import Request, urlopen
 
 from reconciler.simulator import World
+from reconciler.simulator.records import BuildRequest, Fate, Job
 
 # The first three servers of every simulated world.
 SERVER_IDS = ("25b1dd14-0c84-4558-aa57-03a6c54b8e75", "697612196993040384", "627989489700044800")
@@ -62,6 +64,22 @@ class Cloud:
         request = Request(f"{self.url}/_simulator/faults", body, {"Content-Type": "application/json"}, method="POST")
         with urlopen(request, timeout=10):
             return
+
+    def build_elsewhere(self, server_id: str, name: str) -> Job:
+        """A build that somebody else asks for, and that has ended."""
+        now = self.world.now()
+        job = self.world.build(BuildRequest(server_id, name), Fate(), now)
+        self.wait_for_builds()
+        return job
+
+    def wait_for_builds(self) -> None:
+        """Let every build in the cloud come to its end."""
+        for _ in range(1000):
+            self.world.settle(self.world.now())
+            if not self.world.jobs.running:
+                return
+            time.sleep(0.01)
+        raise AssertionError("a build does not end")
 
     @property
     def built(self) -> list[str]:

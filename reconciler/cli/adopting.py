@@ -126,7 +126,7 @@ async def _image(client: CloudClient, declared: DeclaredServer, image_id: str, c
 
 def _owner(recorded: Recorded, build: Build, declared: DeclaredServer) -> Record | None:
     """The record that has the job or the image already."""
-    for record in (*recorded.servers.values(), *recorded.retired.values()):
+    for record in recorded.all_records:
         for one in record.builds:
             same_job = build.job_id and one.job_id == build.job_id
             same_image = build.image_id and one.image_id == build.image_id
