@@ -164,7 +164,7 @@ class _Reader:
         own, server_id, region = (_text(attributes, name) for name in ("id", "server_id", "region"))
         deposed = bool(instance.get("deposed"))
         if not _ID.fullmatch(own) or not _ID.fullmatch(server_id):
-            missing = "an id" if not _ID.fullmatch(own) else "a server_id"
+            missing = "id" if not _ID.fullmatch(own) else "server_id"
             self._leave_out(address, resource, f"has no {missing} that could be one")
             return
         hidden = _sensitive(instance)

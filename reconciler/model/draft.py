@@ -12,8 +12,8 @@ from reconciler.model.spec import ImageSpec
 class FoundServer:
     """An image server that a new manifest is to declare.
 
-    `name` is what it would be called, valid or not. `builds` are to be recorded, in this order. `remarks` and `comments`
-    tell a reader what it is, in few words and in lines; `problems` say what a person should look at.
+    `name` is what it would be called, valid or not. `builds` are to be recorded, in this order. `remarks` and
+    `comments` tell a reader what it is, in few words and in lines; `problems` say what a person should look at.
     """
 
     server_id: str
