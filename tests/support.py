@@ -84,10 +84,17 @@ class WriteManifest(Protocol):
 
 
 def give_image(
-    world: World, server_id: str, name: str, description: str = "", *, day: int = 1, show: bool = True
+    world: World,
+    server_id: str,
+    name: str,
+    description: str = "",
+    *,
+    image_id: str = "",
+    day: int = 1,
+    show: bool = True,
 ) -> str:
-    """An image that somebody else has built from a server, which shows it; returns its id. Before the first request."""
-    image_id = str(uuid4())
+    """An image that somebody else has built from a server, which shows it; returns its id."""
+    image_id = image_id or str(uuid4())
     made = datetime(2026, 1, day, 8, tzinfo=UTC)
     world.images.add(
         Image(

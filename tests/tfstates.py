@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from typing import Any
 
 SECRET = "s3cret-of-the-state"
+# What a provider keeps for itself; Terraform refuses what is not base64.
+PRIVATE = b64encode(SECRET.encode()).decode()
 
 
 def instance(attributes: dict[str, Any], key: object = None, **extra: Any) -> dict[str, Any]:
     keyed = {} if key is None else {"index_key": key}
-    return {
-        **keyed,
-        **extra,
-        "schema_version": 0,
-        "attributes": attributes,
-        "sensitive_attributes": [],
-        "private": SECRET,
-    }
+    rest = {"schema_version": 0, "attributes": attributes, "sensitive_attributes": [], "private": PRIVATE}
+    return {**keyed, **extra, **rest}
 
 
 def image(

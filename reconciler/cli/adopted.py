@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from reconciler.cli.locking import printable
 from reconciler.cloud.identify import Identity
 from reconciler.model.observed import ObservedImage, ObservedJob, ObservedServer
 from reconciler.model.record import Build, BuildError, BuildStatus, Context, Record, Recorded
@@ -24,7 +25,8 @@ def image_build(image: ObservedImage, like: ImageSpec, context: Context, job: Ob
     made = image.created_at or datetime.now(UTC)
     return Build(
         attempt_id=uuid4().hex,
-        spec=replace(like, name=image.name, description=image.description),
+        # Half a character, which JSON can bring and no state can hold, becomes a question mark.
+        spec=replace(like, name=printable(image.name), description=printable(image.description)),
         status=BuildStatus.SUCCEEDED,
         requested_at=(job.began_at if job is not None else None) or made,
         job_id=job.id if job is not None else "",
@@ -42,7 +44,7 @@ def job_build(job: ObservedJob, like: ImageSpec, context: Context) -> Build:
     """
     build = Build(
         attempt_id=uuid4().hex,
-        spec=replace(like, name=job.image_name) if job.image_name else like,
+        spec=replace(like, name=printable(job.image_name)) if job.image_name else like,
         status=BuildStatus.RUNNING,
         requested_at=job.began_at or datetime.now(UTC),
         job_id=job.id,

@@ -19,10 +19,12 @@ from reconciler.manifest.drafting import draft_manifest
 from reconciler.model.draft import Draft, FoundServer
 from reconciler.model.observed import Observation, ObservedServer
 from reconciler.model.plan import Plan
-from reconciler.model.record import Binding, Context
+from reconciler.model.record import Binding, Context, Recorded
 from reconciler.render.manifest import render_manifest
 from reconciler.state import events
 from reconciler.state.files import sync_folder
+from reconciler.state.local import LocalState
+from reconciler.state.store import read
 from reconciler.state.writer import Writer
 
 
@@ -70,17 +72,15 @@ async def start(
     """
     check_new(target.file)
     backend = state_beside(console, target.file, target.state)
+    _check_no_records(read(backend), backend)
+    context = build_context(console.environ, "")
+    async with connected_by_environment(console, target.region, requests, target.region_source) as connection:
+        found = await look(connection, context)
+        offset = connection.client.clock_offset
+    draft = draft_manifest(found.entries)
+    # Locked only now: whatever fails before leaves nothing behind, not even a lock file.
     with open_writer_of(console, backend, "init", lock) as writer:
-        if writer.recorded.exists:
-            raise UsageError(
-                f"{backend.path} exists already: it is the state of another manifest",
-                hint="Nothing was changed. Name another state with --state, or another manifest with -f.",
-            )
-        context = build_context(console.environ, "")
-        async with connected_by_environment(console, target.region, requests, target.region_source) as connection:
-            found = await look(connection, context)
-            offset = connection.client.clock_offset
-        draft = draft_manifest(found.entries)
+        _check_no_records(writer.recorded, backend)
         write_new(target.file, render_manifest(draft, connection.binding, found.notes))
         try:
             inputs = load_inputs(console, ManifestFlags(target.file), target.state)
@@ -92,6 +92,14 @@ async def start(
         observed = Observation({server.id: server for server in found.servers}, clock_offset=offset)
         plan = plan_for(replace(inputs, recorded=writer.recorded), observed, connection.binding, PlanFlags())
         return Started(target.file, backend.path, draft, plan, found.notes)
+
+
+def _check_no_records(recorded: Recorded, backend: LocalState) -> None:
+    if recorded.exists:
+        raise UsageError(
+            f"{backend.path} exists already: it is the state of another manifest",
+            hint="Nothing was changed. Name another state with --state, or another manifest with -f.",
+        )
 
 
 async def _record(writer: Writer, draft: Draft, binding: Binding, file: Path) -> None:
