@@ -8,7 +8,7 @@ from pathlib import Path
 from reconciler.cli.adopted import image_build, why_not_recorded
 from reconciler.cli.console import Console
 from reconciler.cli.flags import LockFlags, RequestFlags
-from reconciler.cli.starting import Found, Target, start
+from reconciler.cli.starting import Found, Target, plan_command, start
 from reconciler.cli.wiring import Connection
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.identify import Identity, identify
@@ -24,10 +24,10 @@ async def start_from_cloud(
     console: Console, file: Path, state: str | None, region: str | None, lock: LockFlags, requests: RequestFlags
 ) -> int:
     """Write manifest and records of what exists. Returns the exit code: 3 where a person should look at something."""
-    started = await start(console, Target(file, state, region), lock, requests, _look)
-    option = "" if file.name == "imgctl.yaml" else f" -f {file}"
+    target = Target(file, state, region)
+    started = await start(console, target, lock, requests, _look)
     said = render_started(started.file, started.state, started.draft, started.plan)
-    console.result(f"{said}\nReview the file, then: imgctl plan{option}\n")
+    console.result(f"{said}\nReview the file, then: {plan_command(console, target)}\n")
     return 3 if any(entry.problems for entry in started.draft.entries) else 0
 
 

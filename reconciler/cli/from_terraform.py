@@ -13,7 +13,7 @@ from reconciler.cli.adopted import image_build, job_build, why_unusable
 from reconciler.cli.console import Console
 from reconciler.cli.flags import LockFlags, RequestFlags
 from reconciler.cli.from_cloud import describe, identify_all
-from reconciler.cli.starting import Found, Target, start
+from reconciler.cli.starting import Found, Target, plan_command, start
 from reconciler.cli.wiring import Connection
 from reconciler.cloud.identify import Identity
 from reconciler.errors import UsageError
@@ -43,11 +43,12 @@ async def start_from_terraform(
     asked = region or next((image.region for image in taken if image.region), None)
     target = Target(file, state, asked, "--region" if region else "Terraform's state")
     started = await start(console, target, lock, requests, partial(_look, states, taken))
-    option = "" if file.name == "imgctl.yaml" else f" -f {file}"
     console.result(render_started(started.file, started.state, started.draft, started.plan))
     if started.notes:
         console.result("".join(f"  {note}\n" for note in started.notes))
-    console.result(f"\nCompare: imgctl plan{option}\nThen let Terraform forget the images; they stay in the cloud.\n")
+    console.result(
+        f"\nCompare: {plan_command(console, target)}\nThen let Terraform forget the images; they stay in the cloud.\n"
+    )
     for one in states:
         mine = [image for image in taken if image.source == one.source]
         if mine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,6 +93,17 @@ async def start(
         observed = Observation({server.id: server for server in found.servers}, clock_offset=offset)
         plan = plan_for(replace(inputs, recorded=writer.recorded), observed, connection.binding, PlanFlags())
         return Started(target.file, backend.path, draft, plan, found.notes)
+
+
+def plan_command(console: Console, target: Target) -> str:
+    """What to type in order to plan with what was written there."""
+    words = ["imgctl plan"]
+    if target.file != Path("imgctl.yaml"):
+        words.append(f"-f {shlex.quote(str(target.file))}")
+    # The environment goes on saying where the state is; a flag does not.
+    if target.state and target.state != console.environ.get("IMGCTL_STATE"):
+        words.append(f"--state {shlex.quote(target.state)}")
+    return " ".join(words)
 
 
 def _check_no_records(recorded: Recorded, backend: LocalState) -> None:

@@ -149,6 +149,10 @@ def test_imgctl_state_says_where_the_records_go(imgctl: Imgctl, folder: Path, st
     assert "fleet.json" in written(folder / "kept")
     assert written(folder) == ["imgctl.yaml", "kept"]
     assert "1 unchanged" in imgctl("plan", env=env).out
+    (folder / "east").mkdir()
+    elsewhere = ("-f", "east/imgctl.yaml", "--state", "kept/my fleet.json")
+    ran = imgctl("init", "--from-cloud", *elsewhere, env=env)
+    assert ran.out.endswith("then: imgctl plan -f east/imgctl.yaml --state 'kept/my fleet.json'\n")
     missing = cloud.env | {"IMGCTL_STATE": str(folder / "nowhere/fleet.json")}
     refused = imgctl("init", "--from-cloud", "-f", "other.yaml", env=missing)
     assert refused.code == 1

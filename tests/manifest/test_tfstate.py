@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.errors import UsageError
@@ -167,14 +167,14 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_garbage_is_an_error_and_nothing_worse(content: bytes) -> None:
     with pytest.raises(UsageError):
         read_tfstate(content, "x")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_state_with_anything_anywhere_is_read_or_refused(data: st.DataObject) -> None:
     document: Any = json.loads(tfstate(resource("a", image("i1", "s1", "k"), module='module.m["x"]')))

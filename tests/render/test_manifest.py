@@ -80,7 +80,11 @@ servers = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(servers)
 @example([])
 @example([FoundServer(f"{'0' * 8}-{i}1234567", "office") for i in range(3)])

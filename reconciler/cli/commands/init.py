@@ -74,6 +74,6 @@ def command(
 def _starter(console: Console, file: Path, region: str | None) -> int:
     check_new(file)
     write_new(file, starter_manifest(region))
-    option = "" if file.name == "imgctl.yaml" else f" -f {file}"
+    option = "" if file == Path("imgctl.yaml") else f" -f {file}"
     console.result(f"{file}: an example. Put your servers into it, then: imgctl plan{option}\n")
     return 0
