@@ -64,10 +64,10 @@ async def connected(console: Console, inputs: Inputs, requests: RequestFlags) ->
 
 @asynccontextmanager
 async def connected_by_environment(
-    console: Console, region: str | None, requests: RequestFlags
+    console: Console, region: str | None, requests: RequestFlags, source: str = "--region"
 ) -> AsyncIterator[Connection]:
-    """A client without a manifest: for the region that is given, or that the environment names."""
-    settings = resolve_settings(console.environ, region=Given(region, "--region") if region else None)
+    """A client without a manifest: for the region that `source` gives, or that the environment names."""
+    settings = resolve_settings(console.environ, region=Given(region, source) if region else None)
     async with _opened(console, settings, None, "huaweicloud", requests) as connection:
         yield connection
 

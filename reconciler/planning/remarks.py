@@ -23,7 +23,8 @@ def lost_state(subjects: Iterable[Subject], recorded: Recorded) -> Iterator[Diag
         yield Diagnostic(
             Severity.CAUTION,
             f"no state was found, yet {showing} of the declared servers already {verb} an image",
-            hint="If there was a state, restore it. Otherwise --allow NAME builds these servers anew.",
+            hint="If there was a state, restore it. Otherwise imgctl import --all records these images; "
+            "--allow NAME builds a server anew.",
         )
 
 
