@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.request import Request, urlopen
+from uuid import uuid4
 
 from reconciler.simulator import World
+from reconciler.simulator.records import BuildRequest, Fate, Image, Job
+from reconciler.state.local import LocalState
+from reconciler.state.store import LockHolder
 
 # The first three servers of every simulated world.
 SERVER_IDS = ("25b1dd14-0c84-4558-aa57-03a6c54b8e75", "697612196993040384", "627989489700044800")
@@ -63,6 +70,22 @@ class Cloud:
         with urlopen(request, timeout=10):
             return
 
+    def build_elsewhere(self, server_id: str, name: str) -> Job:
+        """A build that somebody else asks for, and that has ended."""
+        now = self.world.now()
+        job = self.world.build(BuildRequest(server_id, name), Fate(), now)
+        self.wait_for_builds()
+        return job
+
+    def wait_for_builds(self) -> None:
+        """Let every build in the cloud come to its end."""
+        for _ in range(1000):
+            self.world.settle(self.world.now())
+            if not self.world.jobs.running:
+                return
+            time.sleep(0.01)
+        raise AssertionError("a build does not end")
+
     @property
     def built(self) -> list[str]:
         """The server of every accepted build, sorted."""
@@ -75,3 +98,41 @@ class StartCloud(Protocol):
 
 class WriteManifest(Protocol):
     def __call__(self, servers: Mapping[str, str | dict[str, Any]] | None = None, **top: Any) -> Path: ...
+
+
+def give_image(
+    world: World,
+    server_id: str,
+    name: str,
+    description: str = "",
+    *,
+    image_id: str = "",
+    day: int = 1,
+    show: bool = True,
+) -> str:
+    """An image that somebody else has built from a server, which shows it; returns its id."""
+    image_id = image_id or str(uuid4())
+    made = datetime(2026, 1, day, 8, tzinfo=UTC)
+    world.images.add(
+        Image(
+            id=image_id,
+            name=name,
+            description=description or None,
+            status="active",
+            kind="private",
+            protected=False,
+            created_at=made,
+            updated_at=made,
+        )
+    )
+    if show:
+        world.servers[server_id].image_id = image_id
+        world.servers[server_id].status = "BUILT"
+    return image_id
+
+
+@contextmanager
+def locked_state(path: Path) -> Iterator[None]:
+    """Somebody else's lock on the state at `path`."""
+    with LocalState(path).lock(LockHolder("somebody", "elsewhere", 1, "2026-11-24T00:00:00Z", "apply")):
+        yield

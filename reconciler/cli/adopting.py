@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from uuid import uuid4
 
+from reconciler.cli.adopted import image_build, job_build, name_holder
 from reconciler.cli.console import Console
 from reconciler.cli.flags import LockFlags, RequestFlags
 from reconciler.cli.inputs import Inputs
 from reconciler.cli.locking import open_writer
 from reconciler.cli.wiring import build_context, connected
 from reconciler.cloud.client import CloudClient
+from reconciler.cloud.identify import identify
 from reconciler.errors import NotFound, UsageError
-from reconciler.model.observed import ObservedImage, ObservedJob
-from reconciler.model.record import Build, BuildError, BuildStatus, Context, Record, Recorded
+from reconciler.model.record import Build, BuildStatus, Context, Record, Recorded
 from reconciler.model.spec import DeclaredServer
 from reconciler.planning.planner import resolve_binding
 from reconciler.render.terminal import clean
@@ -57,6 +56,12 @@ async def adopt(
         owner = _owner(writer.recorded, build, declared)
         if owner is not None:
             raise UsageError(f"{found} is recorded already, as a build of {owner.name}", hint="Nothing was changed.")
+        holder = name_holder(writer.recorded, declared)
+        if holder is not None:
+            raise UsageError(
+                f"the records know another server by the name {name}, {holder.server_id}",
+                hint="imgctl apply moves that record first; nothing was changed.",
+            )
         bound = [events.Bound(binding)] if writer.recorded.bound_to is None else []
         await writer.commit(*bound, *_events(declared, attempt, build))
     console.result(f"{clean(name)}: {_said(build)}\n")
@@ -78,55 +83,32 @@ async def _job(client: CloudClient, declared: DeclaredServer, job_id: str, conte
         job = await client.show_job(job_id)
     except NotFound as error:
         raise UsageError(f"the cloud knows no image job {job_id}", hint="An image id goes with --image-id.") from error
-    # The job tells the image's name; whatever else it was asked for is not known, and taken as declared.
-    spec = declared.image if not job.image_name else replace(declared.image, name=job.image_name)
-    build = Build(
-        attempt_id=uuid4().hex,
-        spec=spec,
-        status=BuildStatus.RUNNING,
-        requested_at=job.began_at or datetime.now(UTC),
-        job_id=job_id,
-        context=context,
-        adopted=True,
-    )
-    return _ended(build, job)
-
-
-def _ended(build: Build, job: ObservedJob) -> Build:
-    if job.status == "SUCCESS" and job.image_id:
-        return replace(build, status=BuildStatus.SUCCEEDED, image_id=job.image_id, finished_at=job.ended_at)
-    if job.status == "FAILED":
-        error = BuildError(job.error_code, job.error_message or "the job failed")
-        return replace(build, status=BuildStatus.FAILED, finished_at=job.ended_at, error=error)
-    return build
+    return job_build(job, declared.image, context)
 
 
 async def _image(client: CloudClient, declared: DeclaredServer, image_id: str, context: Context) -> Build:
-    """An image as a build that has succeeded."""
-    try:
-        image: ObservedImage = await client.show_image(image_id)
-    except NotFound as error:
-        # An 18-digit id is a job's: taking it for an image would make every later step wrong.
-        hint = "It looks like a job's id: --job-id." if image_id.isdigit() else "Look it up in the console, under IMS."
-        raise UsageError(f"IMS knows no image {image_id}", hint=hint) from error
-    # Sysprep and triggers leave no trace in an image: taken as declared.
-    spec = replace(declared.image, name=image.name, description=image.description)
-    made = image.created_at or datetime.now(UTC)
-    return Build(
-        attempt_id=uuid4().hex,
-        spec=spec,
-        status=BuildStatus.SUCCEEDED,
-        requested_at=made,
-        finished_at=made,
-        image_id=image.id,
-        context=context,
-        adopted=True,
-    )
+    """An image as a build that has succeeded; a job's id taken for an image would make every later step wrong."""
+    identity = (await identify(client, [image_id]))[image_id]
+    job = identity.job
+    if job is not None:
+        made = f", or --image-id {job.image_id}, which it has made" if identity.image is not None else ""
+        raise UsageError(
+            f"{image_id} is no image but an image job, which is {job.status or 'in no known state'}",
+            hint=f"Hand it over with --job-id {image_id}{made}.",
+        )
+    if identity.gone:
+        raise UsageError(
+            f"IMS knows no image {image_id}, and it is no image job either",
+            hint="Look it up in the console: an image's id under IMS, a job's (--job-id) in what started it.",
+        )
+    if identity.image is None:
+        raise UsageError(f"image {image_id} could not be looked up: {identity.problem}", hint="Nothing was changed.")
+    return image_build(identity.image, declared.image, context)
 
 
 def _owner(recorded: Recorded, build: Build, declared: DeclaredServer) -> Record | None:
     """The record that has the job or the image already."""
-    for record in (*recorded.servers.values(), *recorded.retired.values()):
+    for record in recorded.all_records:
         for one in record.builds:
             same_job = build.job_id and one.job_id == build.job_id
             same_image = build.image_id and one.image_id == build.image_id

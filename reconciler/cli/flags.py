@@ -33,7 +33,9 @@ class PlanFlags:
     replace: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     allow_empty: bool = False
+    refresh_only: bool = False
     max_changes: int | None = None
+    max_prunes: int | None = None
     max_in_flight: int | None = None
 
 

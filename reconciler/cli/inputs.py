@@ -54,8 +54,13 @@ def load_inputs(console: Console, source: ManifestFlags, state: str | None, *, a
     manifest = load_manifest(console, source)
     if announce and manifest.simulator is not None:
         console.say(console.error_style(SIMULATED, "cyan"))
-    backend = LocalState(_state_path(source.file, state, manifest), _home(console.environ))
+    backend = state_beside(console, source.file, state, manifest.state_url)
     return Inputs(manifest, backend, read(backend), _binding(manifest, console.environ))
+
+
+def state_beside(console: Console, file: Path, state: str | None, url: str | None = None) -> LocalState:
+    """The state of a manifest: where `state` says, otherwise beside `file`; `url` is the manifest's own word."""
+    return LocalState(_state_path(file, state, url), _home(console.environ))
 
 
 def find_record(recorded: Recorded, name: str, *, managed: bool = False) -> Record:
@@ -103,10 +108,10 @@ def _first(environ: Mapping[str, str], names: Sequence[str]) -> str:
     return next((environ[name] for name in names if environ.get(name)), "")
 
 
-def _state_path(file: Path, state: str | None, manifest: Manifest) -> Path:
+def _state_path(file: Path, state: str | None, url: str | None) -> Path:
     """Where the state is: what was asked for, otherwise beside the manifest."""
-    where = state or manifest.state_url or ""
-    if manifest.state_url or "://" in where:
+    where = state or url or ""
+    if url or "://" in where:
         raise UsageError(
             f"this version keeps state in a local file, not at {where}",
             hint="Remove `state:` from the manifest, or name a file with --state.",

@@ -118,7 +118,11 @@ planning_options = _grouped(
         click.option("--replace", multiple=True, metavar="NAME", help="Build this server anew though nothing differs."),
         click.option("--allow", multiple=True, metavar="NAME", help="Let a gated change of this server start."),
         click.option("--allow-empty", is_flag=True, help="Let an empty image_servers forget every server."),
+        click.option("--refresh-only", is_flag=True, help="Only record what the cloud shows; change nothing in it."),
         click.option("--max-changes", type=click.IntRange(min=0), metavar="N", help="Gate everything above N changes."),
+        click.option(
+            "--max-prunes", type=click.IntRange(min=0), metavar="N", help="Gate prunes of more than N images."
+        ),
         click.option(
             "--max-in-flight",
             type=click.IntRange(min=0),

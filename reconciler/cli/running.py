@@ -12,12 +12,12 @@ from reconciler.cli.console import Console
 from reconciler.cli.flags import ApplyFlags, LockFlags, PlanFlags, RequestFlags
 from reconciler.cli.inputs import Inputs
 from reconciler.cli.locking import open_writer
-from reconciler.cli.planning import effective_limits, plan_for
-from reconciler.cli.wiring import build_context, connected, jobs_in_flight, on_signals
+from reconciler.cli.planning import plan_for
+from reconciler.cli.wiring import build_context, connected, look, on_signals
 from reconciler.cloud.client import CloudClient
-from reconciler.cloud.observe import observe
 from reconciler.errors import NotApproved, TimedOut
-from reconciler.execution.executor import execute, guards_to_note
+from reconciler.execution.executor import execute
+from reconciler.execution.records import guards_to_note
 from reconciler.execution.run import Run, Settings
 from reconciler.model.observed import Observation
 from reconciler.model.outcome import Outcome, StopReason
@@ -42,12 +42,13 @@ async def apply_plan(
             return 3 if plan.changes else 0
         _approve(console, plan, how)
         settings = Settings(
-            max_in_flight=effective_limits(inputs.manifest.limits, flags).max_in_flight or 0,
+            max_in_flight=plan.max_in_flight or 0,
             wait=not how.no_wait,
+            submit=not plan.refresh_only,
             timeout=how.timeout,
             quiet_time=how.quiet_time,
         )
-        return await _carry_out(console, planned, settings, how.note)
+        return await _carry_out(console, planned, settings, how.note, verbose=requests.verbose > 0)
 
 
 async def wait_for_builds(
@@ -67,7 +68,7 @@ async def wait_for_builds(
             return 0
         # No bound: all of it is in flight already.
         settings = Settings(max_in_flight=0, timeout=how.timeout, quiet_time=how.quiet_time, submit=False)
-        return await _carry_out(console, replace(planned, plan=plan), settings, "")
+        return await _carry_out(console, replace(planned, plan=plan), settings, "", verbose=requests.verbose > 0)
 
 
 def exit_code(outcome: Outcome) -> int:
@@ -113,7 +114,7 @@ async def _planned(
             observed_at = time.monotonic()
             try:
                 async with asyncio.timeout(how.timeout):
-                    observed = await observe(connection.client, jobs_in_flight(inputs.recorded))
+                    observed = await look(connection.client, inputs)
             except TimeoutError:
                 raise TimedOut(
                     f"the cloud did not answer within {how.timeout:g} s, so nothing was started",
@@ -126,7 +127,8 @@ async def _planned(
 def _approve(console: Console, plan: Plan, how: ApplyFlags) -> None:
     """Raise NotApproved unless nothing holds the plan back and somebody wants it."""
     if plan.gated:
-        names = ", ".join(change.name for change in plan.gated[:5]) + (", …" if len(plan.gated) > 5 else "")
+        gated = list(dict.fromkeys(change.name for change in plan.gated))
+        names = ", ".join(gated[:5]) + (", …" if len(gated) > 5 else "")
         raise NotApproved(
             f"{len(plan.gated)} of the changes are gated, so nothing was started: {names}",
             hint="--allow NAME lets one of them start, after a look at its reason in the plan.",
@@ -148,7 +150,7 @@ def _approve(console: Console, plan: Plan, how: ApplyFlags) -> None:
         raise NotApproved("not approved, so nothing was started")
 
 
-async def _carry_out(console: Console, planned: _Planned, settings: Settings, note: str) -> int:
+async def _carry_out(console: Console, planned: _Planned, settings: Settings, note: str, *, verbose: bool) -> int:
     run = Run(
         cloud=planned.client,
         writer=planned.writer,
@@ -162,7 +164,7 @@ async def _carry_out(console: Console, planned: _Planned, settings: Settings, no
     console.progress("")
     with on_signals(lambda: run.stop(StopReason.INTERRUPTED), console):
         outcome = await execute(run)
-    console.progress("\n" + render_outcome(outcome, console.style).rstrip("\n"))
+    console.progress("\n" + render_outcome(outcome, console.style, verbose=verbose).rstrip("\n"))
     if outcome.error is not None:
         console.error(outcome.error)
     return exit_code(outcome)

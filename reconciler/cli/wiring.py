@@ -24,11 +24,14 @@ from reconciler.cloud.client import CloudClient
 from reconciler.cloud.connect import open_client
 from reconciler.cloud.credentials import KeyCredentials, Secret
 from reconciler.cloud.endpoints import Endpoints
+from reconciler.cloud.observe import observe
 from reconciler.cloud.sending import Exchange
 from reconciler.cloud.settings import CloudSettings, Given, resolve_settings
 from reconciler.errors import StateError
+from reconciler.model.observed import Observation
 from reconciler.model.record import Binding, BuildStatus, Context, Recorded
 from reconciler.model.spec import Manifest
+from reconciler.planning.retention import own_images
 from reconciler.render.terminal import duration
 
 # Shorter pauses than this go by unnoticed.
@@ -72,10 +75,10 @@ def cloud_settings(
 
 @asynccontextmanager
 async def connected_by_environment(
-    console: Console, region: str | None, requests: RequestFlags
+    console: Console, region: str | None, requests: RequestFlags, source: str = "--region"
 ) -> AsyncIterator[Connection]:
-    """A client without a manifest: for the region that is given, or that the environment names."""
-    settings = resolve_settings(console.environ, region=Given(region, "--region") if region else None)
+    """A client without a manifest: for the region that `source` gives, or that the environment names."""
+    settings = resolve_settings(console.environ, region=Given(region, source) if region else None)
     async with _opened(console, settings, None, "huaweicloud", requests) as connection:
         yield connection
 
@@ -122,6 +125,21 @@ def embedded_simulator(inputs: Inputs) -> tuple[CloudSettings, httpx.AsyncBaseTr
         credentials=KeyCredentials(world.access_key, Secret(world.secret_key), "the simulator"),
     )
     return settings, httpx.ASGITransport(app=create_app(world))
+
+
+async def look(client: CloudClient, inputs: Inputs) -> Observation:
+    """One refresh for a plan of these inputs. Raises CloudError."""
+    return await observe(client, jobs_in_flight(inputs.recorded), _images_to_look_at(inputs))
+
+
+def _images_to_look_at(inputs: Inputs) -> list[str]:
+    """What drift and retention depend on: the held images, and where `keep_images` is declared the earlier ones too."""
+    keeping = {one.server_id for one in inputs.manifest.servers.values() if one.keep_images is not None}
+    images = [record.held.image_id for record in inputs.recorded.all_records if record.held is not None]
+    for record in inputs.recorded.servers.values():
+        if record.server_id in keeping:
+            images += [build.image_id for build in own_images(record)]
+    return images
 
 
 def jobs_in_flight(recorded: Recorded) -> list[str]:

@@ -186,23 +186,34 @@ class CloudClient:
         answer = await self._send(operations.SHOW_IMAGE, {"image_id": image_id})
         return _same(codec.read_image(answer.fields()), image_id, answer)
 
-    async def update_description(self, image_id: str, description: str, *, has_one: bool) -> None:
-        """Sets an image's description; it must be `active`.
+    async def edit_image(self, image: ObservedImage, *, name: str, description: str) -> ObservedImage:
+        """Gives an image, which must be `active`, this name and description; `image` is how it was just read.
 
-        `has_one`: it has a description already. Source: facts 1.14.
+        Returns it as IMS shows it afterwards. Source: facts 1.14. A description that is not there yet can only be
+        added, one that is there only replaced.
         """
-        op = "replace" if has_one else "add"
-        try:
-            await self._patch_description(image_id, description, op)
-        except BadRequest as error:
-            # Somebody gave it one, or took it away, since we looked.
-            if error.code != "IMG.0035":
-                raise
-            await self._patch_description(image_id, description, "add" if op == "replace" else "replace")
+        renaming = [] if name == image.name else [{"op": "replace", "path": "/name", "value": name}]
+        if description == image.description:
+            describing: list[list[dict[str, str]]] = [[]]
+        else:
+            ops = ("replace", "add") if image.description else ("add", "replace")
+            describing = [[{"op": op, "path": "/__description", "value": description}] for op in ops]
+        for attempt, described in enumerate(describing, start=1):
+            patch = [*renaming, *described]
+            if not patch:
+                break
+            try:
+                answer = await self._send(operations.UPDATE_IMAGE, {"image_id": image.id}, body=patch)
+                return _same(codec.read_image(answer.fields()), image.id, answer)
+            except BadRequest as error:
+                # Somebody gave it one, or took it away; or it has one that is empty.
+                if error.code != "IMG.0035" or attempt == len(describing):
+                    raise
+        return image
 
-    async def _patch_description(self, image_id: str, description: str, op: str) -> None:
-        patch = [{"op": op, "path": "/__description", "value": description}]
-        await self._send(operations.UPDATE_IMAGE, {"image_id": image_id}, body=patch)
+    async def delete_image(self, image_id: str) -> None:
+        """Asks IMS to delete an image. Its answer does not prove that the image is gone: look. Source: facts 1.15."""
+        await self._send(operations.DELETE_IMAGE, {"image_id": image_id})
 
     async def image_quota(self) -> Quota:
         """How many private images there are and may be. Source: facts 1.16."""

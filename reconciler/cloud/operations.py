@@ -117,6 +117,15 @@ LIST_IMAGES = Operation("ListImages", Service.IMS, "GET", "/v2/cloudimages", "im
 SHOW_IMAGE = Operation("GlanceShowImage", Service.IMS, "GET", "/v2/images/{image_id}", "ims:images:get")
 # Its action is not published (facts 1.1).
 UPDATE_IMAGE = Operation("UpdateImage", Service.IMS, "PATCH", "/v2/cloudimages/{image_id}", repeat=Repeat.IF_UNSEEN)
+# Likewise. 204 does not prove that there was such an image (facts 1.15).
+DELETE_IMAGE = Operation(
+    "GlanceDeleteImage",
+    Service.IMS,
+    "DELETE",
+    "/v2/images/{image_id}",
+    repeat=Repeat.IF_UNSEEN,
+    good=frozenset({200, 202, 204}),
+)
 SHOW_QUOTA = Operation("ShowImageQuota", Service.IMS, "GET", "/v1/cloudimages/quota", "ims:quotas:get")
 CREATE_TOKEN = Operation(
     "KeystoneCreateUserTokenByPassword", Service.IAM, "POST", "/v3/auth/tokens", good=frozenset({201})

@@ -1,20 +1,23 @@
-"""Carries out a plan: the records first, then edits and builds together, at most so many builds at one time."""
+"""Carries out a plan: the records first, then edits and builds together, each build followed by its prunes."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 
-from reconciler.errors import CloudError, ImgctlError
+from reconciler.errors import AuthenticationFailed, CloudError, ImgctlError
 from reconciler.execution.build import BuildTask
+from reconciler.execution.images import prune_image, update_image
+from reconciler.execution.places import NoPlace, Places
+from reconciler.execution.records import change_records
 from reconciler.execution.run import Run, Stopped
 from reconciler.model.outcome import Outcome, Result, ResultKind, StopReason
-from reconciler.model.plan import Action, Change, Plan
-from reconciler.model.progress import RecordChanged, StillWaiting
-from reconciler.model.record import Recorded
-from reconciler.state import events
+from reconciler.model.plan import Action, Change
+from reconciler.model.progress import StillWaiting
+from reconciler.planning.places import by_place
 
 _HEARTBEAT_SECONDS = 30.0
 
@@ -26,7 +29,6 @@ async def execute(run: Run) -> Outcome:
     """
     executor = _Executor(run)
     begun = time.monotonic()
-    requests = run.cloud.requests_sent
     timeout = run.settings.timeout
     timer = asyncio.get_running_loop().call_later(timeout, run.stop, StopReason.TIMEOUT) if timeout else None
     try:
@@ -37,31 +39,24 @@ async def execute(run: Run) -> Outcome:
     return Outcome(
         results=results,
         seconds=time.monotonic() - begun,
-        requests=run.cloud.requests_sent - requests,
+        requests=run.cloud.requests_sent,
         stopped=run.stopped,
         error=run.error,
     )
 
 
-def guards_to_note(
-    plan: Plan, recorded: Recorded, *, returning: frozenset[str] = frozenset()
-) -> list[events.GuardsNoted]:
-    """The plan's limits and protections as an event, where the state has others; `returning` ids will be managed."""
-    known = {**recorded.retired, **recorded.servers}
-    protect = tuple(
-        (server_id, protect)
-        for server_id, protect in plan.protect.items()
-        if (server_id in recorded.servers or server_id in returning) and known[server_id].protect != protect
-    )
-    return [events.GuardsNoted(plan.limits, protect)] if protect or plan.limits != recorded.limits else []
-
-
 class _Executor:
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._done: dict[str, Result] = {}
-        bound = run.settings.max_in_flight
-        self._places = asyncio.Semaphore(bound) if bound else None
+        self._done: dict[tuple[str, Action, str], Result] = {}
+        changes = run.plan.changes
+        self._resumed = [change for change in changes if change.action is Action.RESUME]
+        self._updates = [change for change in changes if change.action is Action.UPDATE and change.starts]
+        self._builds = [change for change in changes if change.action.builds and change.starts]
+        self._prunes: dict[str, list[Change]] = {}
+        for change in changes:
+            if change.action is Action.PRUNE and change.starts:
+                self._prunes.setdefault(change.server_id, []).append(change)
 
     async def all_results(self) -> tuple[Result, ...]:
         run = self._run
@@ -70,14 +65,15 @@ class _Executor:
         for task in background:
             task.add_done_callback(self._stop_if_failed)
         try:
-            await self._change_records()
-            # Builds of earlier runs take their places first: they are in flight already.
-            resumed = [change for change in run.plan.changes if change.action is Action.RESUME]
-            started = [change for change in run.plan.changes if change.action.builds and change.starts]
-            updated = [change for change in run.plan.changes if change.action is Action.UPDATE and change.starts]
+            self._note(*await change_records(run))
+            places = Places(run.settings.max_in_flight or None, await self._free_places(), self._read_free_places)
+            run.when_stopped(places.close)
             async with asyncio.TaskGroup() as group:
-                for change in (*resumed, *self._startable(started, len(resumed)), *updated):
-                    group.create_task(self._carry_out(change))
+                for change in self._updates:
+                    group.create_task(self._update(change))
+                # Builds of earlier runs take their places first: they are in flight already.
+                for change in (*self._resumed, *self._startable(places.free)):
+                    group.create_task(self._build(change, places))
         except* Stopped:
             pass
         finally:
@@ -86,78 +82,111 @@ class _Executor:
             await asyncio.gather(*background, return_exceptions=True)
         return tuple(self._result(change) for change in run.plan.changes)
 
+    def _note(self, *results: Result) -> None:
+        self._done |= {result.change.key: result for result in results}
+
     def _result(self, change: Change) -> Result:
-        if change.server_id in self._done:
-            return self._done[change.server_id]
+        if change.key in self._done:
+            return self._done[change.key]
         why = change.gated or change.unavailable or f"the run was stopped ({self._run.stopped})"
         return Result(change, ResultKind.NOT_STARTED, why)
 
-    def _startable(self, changes: list[Change], in_flight: int) -> Iterator[Change]:
-        """The builds that this run can start: all of them, unless it will not wait until a place is free."""
-        bound = self._run.settings.max_in_flight
-        free = len(changes) if self._run.settings.wait or not bound else max(0, bound - in_flight)
-        yield from changes[:free]
-        for change in changes[free:]:
+    # Places
+
+    async def _free_places(self) -> int | None:
+        """Free places in the quota, less those of the builds in flight; None where the plan did not know it either."""
+        quota = self._run.plan.quota
+        if quota is None or not self._builds:
+            return None
+        free = quota.free
+        if not self._run.servers.fresh:
+            # Somebody has thought about the plan for a while.
+            with suppress(NoPlace):
+                free = await self._read_free_places()
+        return max(0, free - len(self._resumed))
+
+    async def _read_free_places(self) -> int:
+        try:
+            return (await self._run.cloud.image_quota()).free
+        except CloudError as error:
+            if isinstance(error, AuthenticationFailed):
+                self._run.stop(StopReason.ERROR, error)
+            raise NoPlace(f"the quota of private images could not be read: {error.summary}") from error
+
+    def _startable(self, free: int | None) -> list[Change]:
+        """The builds that this run can start: all of them, unless it will not wait until a place is free.
+
+        Scarce places go first to those that give one back.
+        """
+        run, builds = self._run, self._builds
+        if run.plan.queued:
+            builds = by_place(builds, Counter({server_id: len(prunes) for server_id, prunes in self._prunes.items()}))
+        if run.settings.wait:
+            return builds
+        bound = run.settings.max_in_flight
+        in_flight = max(0, bound - len(self._resumed)) if bound else len(builds)
+        room = min(in_flight, len(builds) if free is None else free)
+        why = "no place in the quota of private images until a build has ended and its prune has given one back"
+        if room == in_flight:
             why = f"as many builds are in flight as --max-in-flight allows ({bound})"
-            self._done[change.server_id] = Result(change, ResultKind.NOT_STARTED, why)
+        self._note(*(Result(change, ResultKind.NOT_STARTED, why) for change in builds[room:]))
+        return builds[:room]
 
-    async def _change_records(self) -> None:
-        """What needs no cloud: where the state belongs, its guards, moves and forgets. Durable together."""
-        run = self._run
-        recorded = run.writer.recorded
-        happened: list[events.Event] = [events.Bound(run.plan.bound_to)] if recorded.bound_to is None else []
-        moved = [change for change in run.plan.changes if change.action is Action.MOVE and change.starts]
-        forgotten = [change for change in run.plan.changes if change.action is Action.FORGET and change.starts]
-        happened += [events.Renamed(change.server_id, change.name) for change in moved]
-        happened += [events.Retired(change.server_id, run.now()) for change in forgotten]
-        # After the moves: a record that returns from the retired ones gets its protection back with it.
-        happened += guards_to_note(run.plan, recorded, returning=frozenset(change.server_id for change in moved))
-        if happened:
-            await run.record(*happened)
-        for change in (*moved, *forgotten):
-            self._done[change.server_id] = Result(change, ResultKind.DONE)
-            detail = f"was {change.old_name}" if change.old_name else f"image {change.image_id or 'none'} stays"
-            run.report(RecordChanged(change.name, change.action, detail))
+    # Changes
 
-    async def _carry_out(self, change: Change) -> None:
-        if change.action is Action.UPDATE:
-            self._done[change.server_id] = await self._update(change)
+    async def _update(self, change: Change) -> None:
+        self._note(await self._guarded(change, update_image(self._run, change)))
+
+    async def _build(self, change: Change, places: Places) -> None:
+        """A build, from its place in line to its end, and what it makes superfluous."""
+        try:
+            await places.take(reserved=change.action is Action.RESUME)
+        except NoPlace as none:
+            self._note(Result(change, ResultKind.NOT_STARTED, str(none)))
             return
-        async with self._places or nullcontext():
+        prunes = self._prunes.get(change.server_id, [])
+        result: Result | None = None
+        try:
             if self._run.stopping and change.action.builds:
                 return
-            self._done[change.server_id] = await self._build(change)
+            task = BuildTask(self._run, change)
+            work = task.resume() if change.action is Action.RESUME else task.start()
+            result = await self._guarded(change, work, task.unfinished)
+            self._note(result)
+        finally:
+            done = result is not None and result.kind is ResultKind.DONE
+            left = result is not None and result.kind in (ResultKind.RUNNING, ResultKind.UNCLEAR)
+            places.leave(image=done, left_behind=left, prunes=len(prunes) if done else 0)
+        if done:
+            await self._prune(prunes, places)
+        else:
+            why = "its build has not succeeded, so nothing is pruned"
+            self._note(*(Result(prune, ResultKind.NOT_STARTED, why) for prune in prunes))
 
-    async def _build(self, change: Change) -> Result:
-        task = BuildTask(self._run, change)
+    async def _prune(self, prunes: list[Change], places: Places) -> None:
+        """Oldest first, one after another."""
+        for prune in prunes:
+            result = await self._guarded(prune, prune_image(self._run, prune))
+            self._note(result)
+            places.pruned(gone=result.kind is ResultKind.DONE)
+
+    async def _guarded(
+        self, change: Change, work: Coroutine[None, None, Result], unfinished: Callable[[], Result] | None = None
+    ) -> Result:
+        """What becomes of a change; a fault of ours must not take the other builds' records with it."""
         try:
-            return await (task.resume() if change.action is Action.RESUME else task.start())
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not take the other builds' records with it
+            return await work
+        except Exception as error:  # noqa: BLE001 - likewise
             self._run.stop(StopReason.ERROR, _problem(error))
-            return task.unfinished()
-
-    async def _update(self, change: Change) -> Result:
-        """Edit the held image's description in IMS: no build."""
-        if change.after is None or change.before is None:
-            raise ValueError(f"update of {change.name} without specs")
-        run = self._run
-        description = change.after.description
-        try:
-            await run.cloud.update_description(change.image_id, description, has_one=bool(change.before.description))
-            await run.record(events.DescriptionEdited(change.server_id, description))
-        except CloudError as error:
-            return Result(change, ResultKind.FAILED, error.summary)
-        except Stopped:
-            return Result(change, ResultKind.UNCLEAR, "the description was edited but could not be recorded")
-        run.report(RecordChanged(change.name, change.action, "description edited"))
-        return Result(change, ResultKind.DONE)
+            return unfinished() if unfinished is not None else Result(change, ResultKind.FAILED, str(error))
 
     async def _heartbeat(self, begun: float) -> None:
         """Say at intervals that builds are in flight, so that nobody takes the silence for a hang."""
         total = sum(change.action.builds or change.action is Action.RESUME for change in self._run.plan.changes)
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
-            in_flight, ended = self._run.watcher.watching, len(self._done)
+            in_flight = self._run.watcher.watching
+            ended = sum(one.change.action.builds or one.change.action is Action.RESUME for one in self._done.values())
             queued = max(0, total - ended - in_flight)
             self._run.report(StillWaiting(in_flight, ended, queued, time.monotonic() - begun))
 

@@ -27,15 +27,23 @@ class ServerReadings:
 
     async def recent(self, server_id: str) -> ObservedServer:
         """The server as it was within the last three quarters of what counts as fresh. Raises NotFound, CloudError."""
+        servers = await self.since(self._clock() - 0.75 * FRESH_SECONDS)
+        try:
+            return servers[server_id]
+        except KeyError:
+            raise NotFound(f"no image server has the id {server_id}", operation="ListImageServers") from None
+
+    async def since(self, moment: float) -> Mapping[str, ObservedServer]:
+        """The servers as they were at `moment` or later; one reading serves all that ask meanwhile.
+
+        Raises CloudError.
+        """
         async with self._reading:
-            if self._clock() - self._read_at > 0.75 * FRESH_SECONDS:
+            if self._read_at < moment:
                 read_at = self._clock()
                 self._servers = {server.id: server for server in await self._cloud.list_servers()}
                 self._read_at = read_at
-        try:
-            return self._servers[server_id]
-        except KeyError:
-            raise NotFound(f"no image server has the id {server_id}", operation="ListImageServers") from None
+            return self._servers
 
     @property
     def fresh(self) -> bool:

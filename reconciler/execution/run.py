@@ -69,11 +69,13 @@ class Run:
         self.settings = settings
         self.context = context
         self._report = report
+        self.observed = observed
         self.servers = ServerReadings(cloud, time.monotonic, observed.servers, observed_at)
         self.watcher = Watcher(cloud, Polling(plan.build_seconds), self.report, time.monotonic)
         self.stopped: StopReason | None = None
         self.error: ImgctlError | None = None
         self._stopping = asyncio.Event()
+        self._to_tell: list[Callable[[], None]] = []
         # The servers with an answer that is not recorded yet.
         self._answered: set[str] = set()
         self._all_recorded = asyncio.Event()
@@ -82,7 +84,7 @@ class Run:
     def claimed(self) -> frozenset[str]:
         """The job and image ids that some record calls its own."""
         recorded = self.writer.recorded
-        records = (*recorded.servers.values(), *recorded.retired.values())
+        records = recorded.all_records
         ids = {one for record in records for build in record.builds for one in (build.job_id, build.image_id)}
         ids |= {record.held.image_id for record in records if record.held is not None}
         return frozenset(ids)
@@ -121,6 +123,14 @@ class Run:
         if self.stopped is None:
             self.stopped, self.error = reason, error
         self._stopping.set()
+        for tell in self._to_tell:
+            tell()
+
+    def when_stopped(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called once the run stops; at once where it has."""
+        self._to_tell.append(tell)
+        if self.stopping:
+            tell()
 
     async def record(self, *happened: Event) -> None:
         """Make events durable. Where the state cannot be written the whole run stops, and Stopped is raised."""

@@ -14,6 +14,7 @@ from reconciler.model.observed import ObservedJob
 from reconciler.model.progress import Progress, Remark
 
 _ENDED = frozenset({"SUCCESS", "FAILED"})
+_GOING_ON = frozenset({"RUNNING", "WAITING"})
 _MISSES_BEFORE_REMARK = 5
 
 
@@ -92,6 +93,7 @@ class Watcher:
             return
         self._remarked = ""
         self._remark_missing(jobs)
+        self._remark_odd(jobs)
         for job_id, job in jobs.items():
             if job.job_status_known and job.status in _ENDED and job_id in self._watched:
                 ended = self._watched.pop(job_id).ended
@@ -105,9 +107,26 @@ class Watcher:
             if one.missed == _MISSES_BEFORE_REMARK:
                 self._report(Remark(f"job {job_id} cannot be looked up; waiting for it to show itself"))
 
+    def _remark_odd(self, jobs: Mapping[str, ObservedJob]) -> None:
+        """Say once what is unusual about a job that goes on: its own status decides, its sub job's is a diagnosis."""
+        for job_id, job in jobs.items():
+            one = self._watched.get(job_id)
+            if one is None or job.status in _ENDED:
+                continue
+            odd = [f"job {job_id} is {job.status or 'in no known state'}"] if job.status not in _GOING_ON else []
+            if job.sub_status not in ("", job.status, *_GOING_ON):
+                odd.append(f"the sub job of job {job_id} is {job.sub_status}")
+            if odd and (job.error_code or job.error_message):
+                odd.append(f"{job.error_code} {job.error_message}".strip())
+            said = ": ".join(odd)
+            if said and said != one.remarked:
+                self._report(Remark(f"{said}; waiting for the job itself to end"))
+            one.remarked = said
+
 
 @dataclass(slots=True)
 class _Watched:
     ended: asyncio.Future[ObservedJob]
     since: float
     missed: int = 0
+    remarked: str = ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.manifest.nodes import MapNode, Node, Scalar, origin_of, text_of, value_of
+from reconciler.manifest.nodes import MapNode, Node, Scalar, integer_of, origin_of, text_of, value_of
 from reconciler.manifest.paths import ROOT_FILE, find_files, read_source
 from reconciler.manifest.problems import Problems
 from reconciler.manifest.reader import read_nodes
@@ -53,7 +53,9 @@ def load(path: Path, *, variables: VariableSources | None = None) -> Manifest:
         region=text_of(settings.get("region")),
         project_id=text_of(settings.get("project_id")),
         simulator=_simulator(settings.get("provider")),
-        limits=Limits(**{name: _integer(settings.get("limits"), name) for name in Limits.__dataclass_fields__}),
+        limits=Limits(
+            **{name: integer_of(value_of(settings.get("limits"), name)) for name in Limits.__dataclass_fields__}
+        ),
         state_url=text_of(value_of(settings.get("state"), "url")),
         overrides=overrides,
         diagnostics=tuple(problems.notes),
@@ -138,16 +140,10 @@ def _simulator(provider: Node | None) -> SimulatorSettings | None:
     settings = value_of(provider, "simulator")
     if settings is None:
         return None
-    servers, build_time = _integer(settings, "servers"), value_of(settings, "build_time")
+    servers, build_time = integer_of(value_of(settings, "servers")), value_of(settings, "build_time")
     seconds = build_time.data if isinstance(build_time, Scalar) else None
     standard = SimulatorSettings()
     return SimulatorSettings(
         servers=standard.servers if servers is None else servers,
         build_time=float(seconds) if isinstance(seconds, int | float) else standard.build_time,
     )
-
-
-def _integer(parent: Node | None, name: str) -> int | None:
-    node = value_of(parent, name)
-    data = node.data if isinstance(node, Scalar) else None
-    return int(data) if isinstance(data, int | float) else None

@@ -144,6 +144,12 @@ def text_of(node: Node | None) -> str | None:
     return None
 
 
+def integer_of(node: Node | None) -> int | None:
+    """The whole number of a node, None where it is absent or no number; the schema has said that it is a whole one."""
+    data = node.data if isinstance(node, Scalar) else None
+    return int(data) if isinstance(data, int | float) and not isinstance(data, bool) else None
+
+
 def value_of(parent: Node | None, key: str) -> Node | None:
     """The value under a key, None where the parent is no map or has no such key."""
     if isinstance(parent, MapNode) and key in parent.entries:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reconciler.manifest import rules
-from reconciler.manifest.nodes import MapNode, Node, Scalar, origin_of, text_of, value_of
+from reconciler.manifest.nodes import MapNode, Node, Scalar, integer_of, origin_of, text_of, value_of
 from reconciler.manifest.problems import Problems, shown, shown_name
 from reconciler.manifest.template import Scope, TemplateError, parse, render
 from reconciler.model.spec import DeclaredServer, ImageSpec
@@ -30,14 +30,13 @@ class Layer:
     labels: Mapping[str, Node] = field(default_factory=dict)
     triggers: Mapping[str, Node] = field(default_factory=dict)
     protect: Node | None = None
+    keep_images: Node | None = None
     broken: frozenset[str] = frozenset()
 
     def under(self, own: Node | None) -> Layer:
         """These fields, with those of `own`, a server or defaults, over them, key by key."""
         if not isinstance(own, MapNode):
-            return (
-                self if own is None else Layer(self.image, self.labels, self.triggers, self.protect, frozenset(_MERGED))
-            )
+            return self if own is None else replace(self, broken=frozenset(_MERGED))
         broken = self.broken
         merged: dict[str, Mapping[str, Node]] = {"image": self.image, "labels": self.labels, "triggers": self.triggers}
         for name in _MERGED:
@@ -46,7 +45,12 @@ class Layer:
                 merged[name] = {**merged[name], **{key: node for key, (_, node) in value.entries.items()}}
             elif value is not None:
                 broken |= {name}
-        return Layer(**merged, protect=value_of(own, "protect") or self.protect, broken=broken)
+        return Layer(
+            **merged,
+            protect=value_of(own, "protect") or self.protect,
+            keep_images=value_of(own, "keep_images") or self.keep_images,
+            broken=broken,
+        )
 
 
 class ServerReader:
@@ -92,7 +96,13 @@ class ServerReader:
             triggers=_complete(triggers),
         )
         return DeclaredServer(
-            name, server_id, spec, _complete(labels), bool(_boolean(fields.protect)), origin=origin_of(key)
+            name=name,
+            server_id=server_id,
+            image=spec,
+            labels=_complete(labels),
+            protect=bool(_boolean(fields.protect)),
+            keep_images=integer_of(fields.keep_images),
+            origin=origin_of(key),
         )
 
     def _identity(self, key: Scalar, body: Node) -> str | None:

@@ -76,10 +76,16 @@ class Quota:
 class Observation:
     """One refresh. `servers` holds every image server of the project by id, `jobs` the recorded jobs in flight by id.
 
-    A job that could not be looked up is absent from `jobs`: unknown, and so the cause of nothing. `clock_offset` is
-    the cloud's clock minus ours.
+    `images` holds every private image that IMS lists, and those that it shows only when asked for by id; `gone` the
+    recorded images that are certainly not there any more. Whatever could not be looked up is in none of them: unknown,
+    and so the cause of nothing. `quota` None: not known. `problems` says in words which look-ups failed.
+    `clock_offset` is the cloud's clock minus ours.
     """
 
     servers: Mapping[str, ObservedServer]
     jobs: Mapping[str, ObservedJob] = field(default_factory=dict)
+    images: Mapping[str, ObservedImage] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+    quota: Quota | None = None
+    problems: tuple[str, ...] = ()
     clock_offset: timedelta = timedelta(0)

@@ -47,7 +47,8 @@ class Result:
 class Outcome:
     """What became of a plan: a result per change, in the plan's order.
 
-    `stopped` says why the run ended early, `error` what ended it. `requests` counts the requests of the whole run.
+    `stopped` says why the run ended early, `error` what ended it. `requests` counts everything that was sent since the
+    client was opened: signing in, the refresh, and the run.
     """
 
     results: tuple[Result, ...]

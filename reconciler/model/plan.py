@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.model.diagnostics import Diagnostic, Origin
+from reconciler.model.observed import Quota
 from reconciler.model.record import Binding
 from reconciler.model.spec import ImageSpec, Limits, Override
 
@@ -20,6 +21,8 @@ class Action(StrEnum):
     REBUILD = "rebuild"
     BUILD = "build"
     UPDATE = "update"
+    PRUNE = "prune"
+    REFRESH = "refresh"
 
     @property
     def builds(self) -> bool:
@@ -38,11 +41,12 @@ class FieldDiff:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One server, one action.
+    """One server, one action; a build may bring prunes of the same server along, one for each image.
 
     `before` is the held spec, `after` the declared one; a forget has no `after`. For a resume `after` is set where the
-    declaration still asks for what is in flight. `unavailable` says why it cannot start now, `gated` why it must not
-    start unless it is allowed by name; empty means neither.
+    declaration still asks for what is in flight. A prune has the spec of the image that goes as `before`; a refresh has
+    what IMS shows as `after`, or none where the image is gone. `unavailable` says why it cannot start now, `gated` why
+    it must not start unless it is allowed by name; empty means neither.
     """
 
     name: str
@@ -60,6 +64,11 @@ class Change:
     origin: Origin | None = field(default=None, compare=False)
 
     @property
+    def key(self) -> tuple[str, Action, str]:
+        """What tells it from every other change of its plan."""
+        return self.server_id, self.action, self.image_id if self.action is Action.PRUNE else ""
+
+    @property
     def starts(self) -> bool:
         """True where apply would set about it."""
         return not self.unavailable and not self.gated
@@ -70,7 +79,9 @@ class Plan:
     """Every change that a manifest, a state and the cloud add up to.
 
     `plan_id` is a digest of the decisions, the same for the same inputs. `expected_seconds` is how long the builds take
-    together, an estimate from history; `build_seconds` what one build takes.
+    together, an estimate from history; `build_seconds` what one build takes. `max_in_flight` builds run at one time
+    (None: any number). `quota` is that of private images, where it is known; `queued` builds wait for a place in it
+    that this plan itself frees. `refresh_only`: nothing is asked of the cloud, what it shows is recorded.
     """
 
     plan_id: str
@@ -82,6 +93,10 @@ class Plan:
     refreshed: bool
     expected_seconds: float = 0.0
     build_seconds: float = 0.0
+    max_in_flight: int | None = None
+    quota: Quota | None = None
+    queued: int = 0
+    refresh_only: bool = False
     overrides: tuple[Override, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     # The declared guards, to be recorded by the next apply so that loosening them later is seen; protect by server id.
@@ -106,6 +121,12 @@ class Plan:
     def count(self, *actions: Action) -> int:
         """How many changes have one of the actions; those that cannot start now are not among them."""
         return sum(change.action in actions and not change.unavailable for change in self.changes)
+
+    def prunes_of(self, server_id: str) -> tuple[Change, ...]:
+        """The prunes that come along with the build of a server, oldest image first."""
+        return tuple(
+            change for change in self.changes if change.action is Action.PRUNE and change.server_id == server_id
+        )
 
     @property
     def summary(self) -> dict[str, int]:

@@ -78,6 +78,9 @@ class Build:
     context: Context = field(default_factory=Context)
     # True where imgctl did not ask for it: somebody handed it over with `import`.
     adopted: bool = False
+    # When its image was deleted, or found to be gone; by which plan, where imgctl pruned it.
+    deleted_at: datetime | None = None
+    pruned_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +143,8 @@ class Recorded:
     retired: Mapping[str, Record] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     exists: bool = False
+
+    @property
+    def all_records(self) -> tuple[Record, ...]:
+        """Every record, those of forgotten servers too."""
+        return (*self.servers.values(), *self.retired.values())

@@ -24,20 +24,27 @@ class ImageSpec:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredServer:
-    """One entry of `image_servers`. `name` is its key in the manifest, `server_id` the id used in the API's paths."""
+    """One entry of `image_servers`. `name` is its key in the manifest, `server_id` the id used in the API's paths.
+
+    `keep_images`: how many images of its own it keeps, the newest ones, once a further one is built; None keeps all.
+    """
 
     name: str
     server_id: str
     image: ImageSpec
     labels: Mapping[str, str] = field(default_factory=dict)
     protect: bool = False
+    keep_images: int | None = None
     # Where it stands; moving a line is not a change.
     origin: Origin | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The manifest's own gates; None means no limit. Counts of servers (`max_in_flight`: of builds at one time)."""
+    """The manifest's own gates; None means no limit.
+
+    `max_changes` counts servers, `max_prunes` images, `max_in_flight` builds at one time.
+    """
 
     max_changes: int | None = None
     max_prunes: int | None = None

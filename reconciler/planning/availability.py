@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from reconciler.model.observed import BUILDABLE, Observation, ObservedServer
+from reconciler.model.observed import BUILDABLE, Observation, ObservedImage, ObservedServer
 from reconciler.model.plan import Action, Change
 from reconciler.model.record import BuildStatus, Record
 from reconciler.model.spec import ImageSpec
@@ -15,11 +15,13 @@ FAILURES_BEFORE_BLOCK = 3
 
 
 def why_unavailable(change: Change, past: Record | None, observed: Observation | None, *, forced: bool) -> str:
-    """Why the build that `change` asks for cannot start now; empty where it can, as far as is known.
+    """Why the build or edit that `change` asks for cannot start now; empty where it can, as far as is known.
 
     `past` is all that was recorded of the server, forgotten or not. `forced` is `--replace`, the person's word that a
     build of a failing spec is to be tried once more.
     """
+    if change.action is Action.UPDATE and observed is not None:
+        return why_not_editable(observed.images.get(change.image_id))
     if not change.action.builds:
         return ""
     failures = 0 if forced else _failures_in_a_row(past, change.after)
@@ -40,7 +42,8 @@ def with_free_image_names(changes: Iterable[Change], servers: Mapping[str, Recor
     """
     makers = {
         record.attempt.spec.name: record
-        for record in servers.values()
+        # In an order of their own, so that the same of several is named whatever order they are recorded in.
+        for record in sorted(servers.values(), key=lambda record: record.server_id)
         if record.attempt is not None and record.attempt.status.in_flight
     }
 
@@ -62,6 +65,13 @@ def why_not_buildable(server: ObservedServer) -> str:
     if server.status == "ERROR":
         return "the server is in ERROR: repair it in the console first"
     return f"the server is {server.status or 'in no known state'}: it must be ACTIVE or BUILT"
+
+
+def why_not_editable(image: ObservedImage | None) -> str:
+    """Why IMS would not edit an image: it must be active (facts sheet, 1.14); empty where it would, or nobody knows."""
+    if image is None or image.status in ("", "active"):
+        return ""
+    return f"image {image.id} is {image.status}: IMS edits active images only"
 
 
 def with_free_names(changes: Iterable[Change], servers: Mapping[str, Record]) -> tuple[Change, ...]:

@@ -6,9 +6,10 @@ from reconciler.model.plan import Action, Change, FieldDiff
 from reconciler.model.record import Build, BuildStatus, Held, Record
 from reconciler.model.spec import DeclaredServer, ImageSpec
 from reconciler.planning.differ import diff_specs
+from reconciler.planning.drift import IMAGE_GONE, refresh_of, shown_spec
 from reconciler.planning.subjects import Subject
 
-_DESCRIPTION = "image.description"
+_NAME, _DESCRIPTION = "image.name", "image.description"
 
 
 def change_of(subject: Subject, *, forced: bool) -> Change | None:
@@ -19,11 +20,21 @@ def change_of(subject: Subject, *, forced: bool) -> Change | None:
     if declared is None:
         return _forget(record, subject.successor_id) if record is not None else None
     if moves(subject):
-        return _move(declared, subject.past)
+        return _move(declared, subject)
     held = record.held if record is not None else None
     if held is None:
         return _build(declared, subject.past)
-    return _compare(declared, held, record, forced=forced)
+    return _compare(declared, held, subject, forced=forced)
+
+
+def refreshed(subject: Subject) -> Change | None:
+    """What only has to be recorded of a server: the end of its build, or what became of its image in IMS."""
+    record = subject.record
+    if record is None:
+        return None
+    if record.attempt is not None and record.in_flight:
+        return _resume(subject, record, record.attempt) if subject.job_ended else None
+    return refresh_of(record, subject.image, gone=subject.image_gone)
 
 
 def moves(subject: Subject) -> bool:
@@ -87,18 +98,20 @@ def _build(declared: DeclaredServer, past: Record | None) -> Change:
     )
 
 
-def _compare(declared: DeclaredServer, held: Held, record: Record | None, *, forced: bool) -> Change | None:
+def _compare(declared: DeclaredServer, held: Held, subject: Subject, *, forced: bool) -> Change | None:
     """Nothing, an update in place, or a rebuild of a server that holds an image."""
     diff = diff_specs(held.spec, declared.image)
-    if not diff and not forced:
-        return None
-    causes = _causes(diff)
-    if causes or forced:
+    causes = (*_causes(diff), *((IMAGE_GONE,) if subject.image_gone else ()), *(("--replace",) if forced else ()))
+    if causes:
         action = Action.REBUILD
-        reasons = (*causes, *(("--replace",) if forced else ()), *_last_failure(record))
+        reasons = (*causes, *_last_failure(subject.past))
     else:
         action = Action.UPDATE
-        reasons = ("only the description differs",)
+        edits = diff_specs(shown_spec(held, subject.image), declared.image)
+        reasons = _edits(edits, described=bool(diff))
+        diff = edits or diff
+    if not reasons:
+        return None
     return Change(
         name=declared.name,
         server_id=declared.server_id,
@@ -112,18 +125,31 @@ def _compare(declared: DeclaredServer, held: Held, record: Record | None, *, for
     )
 
 
-def _move(declared: DeclaredServer, record: Record | None) -> Change:
+def _edits(edits: tuple[FieldDiff, ...], *, described: bool) -> tuple[str, ...]:
+    """Why the held image is edited in IMS; `described`: the declaration gives it another description than is held."""
+    renamed = ("renamed in IMS",) if any(one.path == _NAME for one in edits) else ()
+    if any(one.path == _DESCRIPTION for one in edits):
+        if not described:
+            return (*renamed, "described otherwise in IMS")
+        return (*renamed, "the description differs" if renamed else "only the description differs")
+    if described:
+        return (*renamed, "IMS has this description already: it is recorded")
+    return renamed
+
+
+def _move(declared: DeclaredServer, subject: Subject) -> Change:
     """A record under a new name, or a forgotten one that is declared again; whatever else differs comes next time.
 
     The specs say what is held and what is declared, as everywhere; a move changes neither, hence no diff.
     """
+    record = subject.past
     if record is None:
         raise ValueError(f"server {declared.server_id} has no record to move")
     held = record.held
     reasons = []
     if record.retired_at is not None:
         reasons.append(f"declared again: its record returns (forgotten on {record.retired_at:%Y-%m-%d})")
-    follows = _compare(declared, held, record, forced=False) if held is not None else _build(declared, record)
+    follows = _compare(declared, held, subject, forced=False) if held is not None else _build(declared, record)
     if follows is not None:
         paths = f" ({_paths(follows.diff)})" if follows.before is not None else ""
         reasons.append(f"{follows.action} follows at the next apply{paths}")

@@ -15,7 +15,7 @@ EMPTY_MANIFEST = "image_servers is empty: to forget takes --allow-empty"
 # What a limit on changes counts: everything that alters an image, or what is managed.
 _COUNTED = frozenset({Action.BUILD, Action.REBUILD, Action.UPDATE, Action.FORGET})
 # A first build takes nothing away; a resume was approved when it was issued.
-_PROTECTED = frozenset({Action.REBUILD, Action.UPDATE, Action.FORGET})
+_PROTECTED = frozenset({Action.REBUILD, Action.UPDATE, Action.FORGET, Action.PRUNE})
 
 
 def tighten(limits: Limits, max_changes: int | None, max_prunes: int | None, max_in_flight: int | None) -> Limits:
@@ -33,11 +33,16 @@ def tighten(limits: Limits, max_changes: int | None, max_prunes: int | None, max
 def gate(changes: Iterable[Change], subjects: Mapping[str, Subject], limits: Limits) -> tuple[Change, ...]:
     """The changes with every gate that a name can open; `subjects` by server id."""
     changes = tuple(changes)
-    too_many = _too_many(changes, limits)
+    too_many, too_many_prunes = _too_many(changes, limits), _too_many_prunes(changes, limits)
     gated = []
     for change in changes:
         subject = subjects[change.server_id]
-        gates = [_protection(change, subject), _unrecorded_image(change, subject), too_many if _counts(change) else ""]
+        gates = [
+            _protection(change, subject),
+            _unrecorded_image(change, subject),
+            too_many if _counts(change) else "",
+            too_many_prunes if change.action is Action.PRUNE and not change.unavailable else "",
+        ]
         gated.append(replace(change, gated="; ".join(filter(None, gates))))
     return tuple(gated)
 
@@ -77,6 +82,13 @@ def _too_many(changes: Iterable[Change], limits: Limits) -> str:
     if limits.max_changes is None or count <= limits.max_changes:
         return ""
     return f"{count} change{'' if count == 1 else 's'}, and max_changes is {limits.max_changes}"
+
+
+def _too_many_prunes(changes: Iterable[Change], limits: Limits) -> str:
+    count = sum(change.action is Action.PRUNE and not change.unavailable for change in changes)
+    if limits.max_prunes is None or count <= limits.max_prunes:
+        return ""
+    return f"{count} prune{'' if count == 1 else 's'}, and max_prunes is {limits.max_prunes}"
 
 
 def _counts(change: Change) -> bool:

@@ -11,11 +11,22 @@ from reconciler.model.plan import Action, Change, Plan
 from reconciler.model.record import Binding, Recorded
 from reconciler.model.spec import Limits, Manifest
 from reconciler.planning.availability import why_unavailable, with_free_image_names, with_free_names
-from reconciler.planning.decisions import change_of, moves
+from reconciler.planning.decisions import change_of, moves, refreshed
 from reconciler.planning.estimate import expected_seconds, usual_build_seconds
 from reconciler.planning.guards import gate, gate_forgetting, open_gates
 from reconciler.planning.identity import plan_id
-from reconciler.planning.remarks import loosened, lost_state, needless_names, other_images
+from reconciler.planning.places import at_one_time, tasks_of_others, with_places
+from reconciler.planning.remarks import (
+    failed_look_ups,
+    gone_servers,
+    loosened,
+    lost_state,
+    needless_names,
+    other_images,
+    other_tasks,
+    same_names,
+)
+from reconciler.planning.retention import with_prunes
 from reconciler.planning.selection import Selection, unknown_name
 from reconciler.planning.subjects import Subject, find_subjects, select_subjects
 
@@ -29,13 +40,15 @@ _ORDER = {action: position for position, action in enumerate(Action)}
 class Options:
     """How a plan is asked for. `replace` and `allowed` are names; `limits` the manifest's, tightened by flags.
 
-    `build_seconds` is what a build is assumed to take where history has none.
+    `refresh_only` plans what the records learn from the cloud, and nothing that changes the cloud. `build_seconds` is
+    what a build is assumed to take where history has none.
     """
 
     selection: Selection = field(default_factory=Selection)
     replace: frozenset[str] = frozenset()
     allowed: frozenset[str] = frozenset()
     allow_empty: bool = False
+    refresh_only: bool = False
     limits: Limits = field(default_factory=Limits)
     build_seconds: float = DOCUMENTED_BUILD_SECONDS
 
@@ -52,7 +65,13 @@ def make_plan(
     selected = select_subjects(everyone, options.selection)
     _check_names(everyone, selected, options)
 
-    wanted = _changes(selected.values(), recorded, observed, options)
+    quota = observed.quota if observed is not None else None
+    if options.refresh_only:
+        wanted, queued = tuple(filter(None, map(refreshed, selected.values()))), 0
+    else:
+        wanted = _changes(selected.values(), recorded, observed, options)
+        wanted = with_prunes(wanted, selected, recorded, observed)
+        wanted, queued = with_places(wanted, quota, sum(subject.in_flight for subject in everyone))
     gated = gate(wanted, selected, options.limits)
     changes = open_gates(gated, options.allowed)
     if not manifest.servers and not options.allow_empty:
@@ -62,22 +81,34 @@ def make_plan(
     lineage = recorded.lineage if recorded.exists else ""
     protect = {one.server_id: one.declared.protect for one in selected.values() if one.declared is not None}
     build_seconds = usual_build_seconds(recorded) or options.build_seconds
+    others = tasks_of_others(everyone, observed)
+    in_flight = at_one_time(options.limits.max_in_flight, others)
     return Plan(
         plan_id=plan_id(binding, lineage, changes, protect),
         lineage=lineage,
         serial=recorded.serial,
         bound_to=binding,
         changes=changes,
-        unchanged=len(selected) - len(changes),
+        unchanged=len(selected) - len({change.server_id for change in changes}),
         refreshed=observed is not None,
-        expected_seconds=expected_seconds(changes, selected, build_seconds, options.limits.max_in_flight),
+        expected_seconds=expected_seconds(
+            changes, selected, build_seconds, quota.free or 1 if quota and queued else in_flight
+        ),
         build_seconds=build_seconds,
+        max_in_flight=in_flight,
+        quota=quota,
+        queued=queued,
+        refresh_only=options.refresh_only,
         overrides=manifest.overrides,
         diagnostics=(
             *manifest.diagnostics,
             *lost_state(everyone, recorded),
             *loosened(manifest, everyone, recorded),
-            *other_images(selected.values()),
+            *gone_servers(selected.values(), observed),
+            *same_names(changes, recorded, observed),
+            *other_images(selected.values(), observed),
+            *other_tasks(others, options.limits.max_in_flight),
+            *failed_look_ups(observed),
             *needless_names(gated, options.allowed),
         ),
         limits=manifest.limits,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from reconciler.model.diagnostics import Diagnostic, Severity
+from reconciler.model.observed import Observation
 from reconciler.model.plan import Change
 from reconciler.model.record import Recorded
 from reconciler.model.spec import Limits, Manifest
+from reconciler.planning.places import CONCURRENT_IMAGE_TASKS
 from reconciler.planning.subjects import Subject
 
 
@@ -21,7 +23,8 @@ def lost_state(subjects: Iterable[Subject], recorded: Recorded) -> Iterator[Diag
         yield Diagnostic(
             Severity.CAUTION,
             f"no state was found, yet {showing} of the declared servers already {verb} an image",
-            hint="If there was a state, restore it. Otherwise --allow NAME builds these servers anew.",
+            hint="If there was a state, restore it. Otherwise imgctl import --all records these images; "
+            "--allow NAME builds a server anew.",
         )
 
 
@@ -46,19 +49,85 @@ def loosened(manifest: Manifest, subjects: Iterable[Subject], recorded: Recorded
             )
 
 
-def other_images(subjects: Iterable[Subject]) -> Iterator[Diagnostic]:
-    """A note for every server that shows another image than it holds; never a cause: nobody says when that changes."""
-    for subject in subjects:
-        held = subject.record.held if subject.record is not None and not subject.record.in_flight else None
-        shown = subject.server.image_id if subject.server is not None else ""
-        if subject.declared is not None and held is not None and shown not in ("", held.image_id):
+def gone_servers(subjects: Iterable[Subject], observed: Observation | None) -> Iterator[Diagnostic]:
+    """A caution for every declared server that holds an image and is not there any more: it can never be rebuilt."""
+    for subject in subjects if observed is not None else ():
+        if subject.declared is None or subject.server is not None or subject.record is None or not subject.record.held:
+            continue
+        yield Diagnostic(
+            Severity.CAUTION,
+            f"the image server of {subject.declared.name} is gone: no image server has the id {subject.server_id}",
+            hint=f"Its image {subject.record.held.image_id} stays. Remove it from the manifest, or correct server_id.",
+            origin=subject.declared.origin,
+            name=subject.declared.name,
+        )
+
+
+def same_names(changes: Iterable[Change], recorded: Recorded, observed: Observation | None) -> Iterator[Diagnostic]:
+    """A caution for every build whose image name is taken by an image of somebody else.
+
+    Nobody documents whether IMS insists on unique names, though it has an error for it (IMG.0009); and of two images of
+    one name a person never knows which is meant.
+    """
+    building = [change for change in changes if change.action.builds and not change.unavailable and change.after]
+    if observed is None or not building:
+        return
+    ours = {one.image_id for record in recorded.all_records for one in (*record.builds, record.held) if one is not None}
+    taken = {image.name: image for image in observed.images.values() if image.id not in ours}
+    for change in building:
+        image = taken.get(change.after.name) if change.after is not None else None
+        if image is not None:
             yield Diagnostic(
-                Severity.NOTE,
-                f"{subject.declared.name} shows another image than it holds",
-                hint=f"shown: {shown}\nheld:  {held.image_id}",
-                origin=subject.declared.origin,
-                name=subject.declared.name,
+                Severity.CAUTION,
+                f"{change.name}: a private image named {image.name!r} exists already and is not recorded here",
+                hint=f"It is {image.id}. IMS may refuse the name at the end of the build (IMG.0009): choose another, "
+                f"delete that image, or hand it over: imgctl import {change.name} --image-id {image.id}",
+                origin=change.origin,
+                name=change.name,
             )
+
+
+def other_images(subjects: Iterable[Subject], observed: Observation | None) -> Iterator[Diagnostic]:
+    """A note for every server that shows an image of somebody else; never a cause: nobody says when that changes.
+
+    An older image of its own is none: the server's image may change later than the build ends.
+    """
+    for subject in subjects:
+        record, declared = subject.record, subject.declared
+        shown = subject.server.image_id if subject.server is not None else ""
+        if declared is None or record is None or record.in_flight or record.held is None or not shown:
+            continue
+        if shown == record.held.image_id or any(shown == build.image_id for build in record.builds):
+            continue
+        image = observed.images.get(shown) if observed is not None else None
+        made = f", made {image.created_at:%Y-%m-%d %H:%M} UTC" if image is not None and image.created_at else ""
+        what = f" ({image.name!r}{made})" if image is not None else ""
+        yield Diagnostic(
+            Severity.NOTE,
+            f"{declared.name} shows an image that imgctl did not build",
+            hint=f"image {shown}{what}\nTo hold it from now on: imgctl import {declared.name} --image-id {shown}",
+            origin=declared.origin,
+            name=declared.name,
+        )
+
+
+def other_tasks(others: int, bound: int | None) -> Iterator[Diagnostic]:
+    """A note where somebody else's image tasks leave fewer places than are asked for; `bound` None: any number."""
+    if not others or bound is None or bound <= CONCURRENT_IMAGE_TASKS - others:
+        return
+    servers = "1 image server is" if others == 1 else f"{others} image servers are"
+    yield Diagnostic(
+        Severity.NOTE,
+        f"{servers} BUILDING for somebody else; of the {CONCURRENT_IMAGE_TASKS} image tasks that IMS runs at one time "
+        f"that leaves {max(1, CONCURRENT_IMAGE_TASKS - others)}",
+        hint="--max-in-flight 0 sets no bound, where your limit is a higher one.",
+    )
+
+
+def failed_look_ups(observed: Observation | None) -> Iterator[Diagnostic]:
+    """A note for everything that could not be looked at: it is unknown, and so the cause of nothing."""
+    for problem in observed.problems if observed is not None else ():
+        yield Diagnostic(Severity.NOTE, problem)
 
 
 def needless_names(changes: Iterable[Change], allowed: frozenset[str]) -> Iterator[Diagnostic]:

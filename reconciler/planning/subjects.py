@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reconciler.model.observed import Observation, ObservedJob, ObservedServer
+from reconciler.model.observed import Observation, ObservedImage, ObservedJob, ObservedServer
 from reconciler.model.record import Record, Recorded
 from reconciler.model.spec import DeclaredServer, Manifest
 from reconciler.planning.selection import Selection
@@ -17,10 +17,11 @@ _NO_LABELS: Mapping[str, str] = {}
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One image server, declared or recorded or both; `server` and `job` are what the cloud shows of it.
+    """One image server, declared or recorded or both; `server`, `job` and `image` are what the cloud shows of it.
 
-    `retired` is its record from when it was forgotten, `job` its build in flight. `successor_id` is the server that has
-    its name in the manifest now, where it is not declared itself.
+    `retired` is its record from when it was forgotten, `job` its build in flight, `image` the one it holds;
+    `image_gone`: that one is certainly not there any more. `successor_id` is the server that has its name in the
+    manifest now, where it is not declared itself.
     """
 
     server_id: str
@@ -29,6 +30,8 @@ class Subject:
     retired: Record | None = None
     server: ObservedServer | None = None
     job: ObservedJob | None = None
+    image: ObservedImage | None = None
+    image_gone: bool = False
     successor_id: str = ""
 
     @property
@@ -50,6 +53,11 @@ class Subject:
     def job_ended(self) -> bool:
         """True where the build in flight has ended, which only has to be recorded."""
         return self.job is not None and self.job.status in _JOB_ENDS
+
+    @property
+    def in_flight(self) -> bool:
+        """True where a build of it may still make an image."""
+        return self.record is not None and self.record.in_flight and not self.job_ended
 
     @property
     def protected(self) -> bool:
@@ -85,6 +93,10 @@ def _subject(
     job = None
     if observed is not None and record is not None and record.attempt is not None and record.in_flight:
         job = observed.jobs.get(record.attempt.job_id)
+    held = record.held if record is not None else None
+    if held is None and record is None and (retired := recorded.retired.get(server_id)) is not None:
+        held = retired.held
+    image_id = held.image_id if held is not None else ""
     return Subject(
         server_id=server_id,
         declared=declared,
@@ -92,5 +104,7 @@ def _subject(
         retired=recorded.retired.get(server_id),
         server=observed.servers.get(server_id) if observed is not None else None,
         job=job,
+        image=observed.images.get(image_id) if observed is not None else None,
+        image_gone=observed is not None and image_id in observed.gone,
         successor_id=successor.server_id if successor is not None else "",
     )

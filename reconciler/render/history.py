@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reconciler.model.record import Build, Record
-from reconciler.render.records import build_document, moment
+from reconciler.render.records import build_document, moment, said_of_image
 from reconciler.render.terminal import Style, clean, duration, json_text, table
 
 _ASKED_BY = ("actor", "host", "run", "commit", "pull_request", "note")
 _COLUMNS = (
     *("name", "server_id", "status", "image_name", "image_id", "job_id", "requested_at", "finished_at", "adopted"),
     *("error_code", "error_message", "plan_id", *_ASKED_BY),
+    *("deleted_at", "pruned_by"),
 )
 # A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -65,7 +66,7 @@ def _table(rows: list[HistoryRow], style: Style) -> str:
                 clean(row.record.name),
                 f"{build.status}{' (adopted)' if build.adopted else ''}",
                 clean(build.spec.name),
-                clean(build.image_id) or "-",
+                f"{clean(build.image_id)}{said_of_image(build)}" if build.image_id else "-",
                 clean(build.job_id) or "-",
                 took,
                 clean(by) or "-",

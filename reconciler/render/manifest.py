@@ -1,52 +1,46 @@
-"""A manifest as text: of the image servers that exist, or an example to start from."""
+"""A manifest as text: of what exists, or an example to start from."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Iterator
 
-from reconciler.model.observed import ObservedServer
+from reconciler.model.draft import Draft, Entry
 from reconciler.model.record import Binding
+from reconciler.model.spec import ImageSpec
 from reconciler.render.terminal import clean
 
 _HEADER = """\
 # imgctl: the image that each image server should have. Change a line, then: imgctl plan
 version: 1
 """
-# What stands in a name of the manifest; none begins with one of - . _ and none is longer than 64.
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.\-\u4e00-\u9fa5]+")
-_LONGEST_NAME = 64
+_OWN_IMAGES = """\
+# A server with an `image` holds that image now. Take the line out on patch day: the defaults name the next one.\
+"""
 # Plain text to every YAML reader, old ones that know more booleans included.
 _PLAIN = re.compile(
     r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[a-z\u4e00-\u9fa5][a-z0-9_\-\u4e00-\u9fa5]*", re.IGNORECASE
 )
 
 
-def render_manifest(servers: Iterable[ObservedServer], binding: Binding) -> str:
-    """A manifest that declares these servers, sorted by name: ids quoted, the cloud's names as comments."""
+def render_manifest(draft: Draft, binding: Binding, notes: Iterable[str] = ()) -> str:
+    """A manifest of these entries: ids and texts quoted, what a reader should know as comments."""
     lines = [
         _HEADER.rstrip(),
         f"region: {binding.region}",
         f'project_id: "{binding.project_id}"',
         "vars:",
-        '  release: "1"                # patch day: change this line',
+        f'  release: "{draft.release}"                # patch day: change this line',
         "defaults:",
         "  image:",
         "    name: ${server.name}-${var.release}",
+        *(f"# {clean(note)}" for note in notes),
     ]
-    by_id = {server.id: server for server in servers}
-    entries: dict[str, list[str]] = {}
-    for server in sorted(by_id.values(), key=lambda one: (one.name, one.id)):
-        name = _free_name(server, entries)
-        remarks = [clean(server.name) or "no name", clean(server.status) or "no status"]
-        if server.image_id:
-            remarks.append(f"shows image {clean(server.image_id)}")
-        entries[name] = [f"  {_quoted(name)}:  # {', '.join(remarks)}", f"    server_id: {json.dumps(server.id)}"]
-    lines += [
-        "image_servers:" if entries else "image_servers: {}",
-        *(line for entry in entries.values() for line in entry),
-    ]
+    if any(entry.image is not None for entry in draft.entries):
+        lines.append(_OWN_IMAGES)
+    lines.append("image_servers:" if draft.entries else "image_servers: {}")
+    lines += [line for entry in draft.entries for line in _lines(entry)]
     return "\n".join(lines) + "\n"
 
 
@@ -75,21 +69,34 @@ image_servers:
     )
 
 
-def _free_name(server: ObservedServer, taken: Collection[str]) -> str:
-    """A name for the manifest that is not taken yet: the server's own as far as it can be one, else with its id."""
-    own = _NOT_IN_NAMES.sub("-", server.name).strip("-._")
-    if own and len(own) <= _LONGEST_NAME and own not in taken:
-        return own
-    tail = server.id[-8:].strip("-_") or "0"
-    number = 1
-    while True:
-        suffix = f"-{tail}" if number == 1 else f"-{tail}-{number}"
-        name = (own[: _LONGEST_NAME - len(suffix)] or "server") + suffix
-        if name not in taken:
-            return name
-        number += 1
+def _lines(entry: Entry) -> Iterator[str]:
+    name = entry.name if _PLAIN.fullmatch(entry.name) else _quoted(entry.name)
+    remarks = ", ".join(map(clean, entry.remarks))
+    yield f"  {name}:{f'  # {remarks}' if remarks else ''}"
+    yield from (f"    # {clean(text)}" for text in (*entry.comments, *entry.problems))
+    yield f"    server_id: {_quoted(entry.server_id)}"
+    if entry.image is not None:
+        yield f"    image: {_image(entry.image)}"
+    if entry.protect:
+        yield "    protect: true"
 
 
-def _quoted(name: str) -> str:
-    """Quoted where a YAML reader may take it for something else than text."""
-    return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+def _image(image: ImageSpec) -> str:
+    described = f", description: {_quoted(_literal(image.description))}" if image.description else ""
+    return f"{{name: {_quoted(_literal(image.name))}{described}}}"
+
+
+def _literal(text: str) -> str:
+    """A text that refers to nothing, as a manifest writes it."""
+    return text.replace("${", "$${")
+
+
+def _quoted(text: str) -> str:
+    """A text in double quotes, as YAML and JSON both read it; what cannot be seen is escaped."""
+    plain = json.dumps(text, ensure_ascii=False)
+    return plain if plain.isprintable() else "".join(char if char.isprintable() else _escape(char) for char in plain)
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

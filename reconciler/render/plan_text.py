@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reconciler.model.diagnostics import Severity
+from reconciler.model.diagnostics import Diagnostic, Severity
 from reconciler.model.plan import Action, Change, Plan
 from reconciler.planning.guards import EMPTY_MANIFEST
 from reconciler.render.diagnostics import render_diagnostics
@@ -17,6 +17,8 @@ MARKS = {
     Action.REBUILD: "^",
     Action.BUILD: "+",
     Action.UPDATE: "~",
+    Action.PRUNE: "x",
+    Action.REFRESH: "<",
 }
 _COLOURS = {
     Action.RESUME: "blue",
@@ -25,41 +27,56 @@ _COLOURS = {
     Action.REBUILD: "yellow",
     Action.BUILD: "green",
     Action.UPDATE: "yellow",
+    Action.PRUNE: "red",
+    Action.REFRESH: "blue",
 }
 # What takes longest first.
-_COUNTED = (Action.REBUILD, Action.BUILD, Action.UPDATE, Action.RESUME, Action.MOVE, Action.FORGET)
+_COUNTED = (
+    Action.REBUILD,
+    Action.BUILD,
+    Action.UPDATE,
+    Action.RESUME,
+    Action.MOVE,
+    Action.FORGET,
+    Action.PRUNE,
+    Action.REFRESH,
+)
 SIMULATED = "SIMULATED: the embedded simulator stands in for the cloud; no image is built."
 # Atlantis and tfcmt recognise this sentence, and the `Plan:` line, by their words.
 NO_CHANGES = "No changes. Your infrastructure matches the configuration."
 _INDENT = " " * 6
 _FLAGS_SHOWN = 3
+_NOTES_SHOWN = 5
 
 
 def render_plan(plan: Plan, style: Style, *, verbose: bool = False) -> str:
-    """The whole plan, ending in a newline. `verbose` shows the fields of first builds and the notes too."""
+    """The whole plan, ending in a newline. `verbose` shows the fields of first builds and every note too."""
     lines: list[str] = []
     if plan.simulated:
         lines += [style(SIMULATED, "cyan"), ""]
-    shown = [one for one in plan.diagnostics if verbose or one.severity is not Severity.NOTE]
-    if shown:
-        lines += [*render_diagnostics(shown, style).removesuffix("\n").split("\n"), ""]
+    if plan.diagnostics:
+        lines += [*_diagnostics(plan.diagnostics, style, verbose=verbose), ""]
     if plan.overrides:
         lines += [f"var.{clean(one.name)} = {_value(one.value)} (from {clean(one.source)})" for one in plan.overrides]
         lines.append("")
     if plan.changes:
         lines += [*_changes(plan.changes, style, verbose=verbose), "", *summary_lines(plan, style)]
+    elif plan.refresh_only:
+        lines.append(style("No changes.", "bold") + " The records say what the cloud shows.")
     else:
         held = f" {plan.unchanged} image server{' holds its' if plan.unchanged == 1 else 's hold their'} image."
         lines.append(style(NO_CHANGES, "bold") + (held if plan.unchanged else ""))
+    if plan.refresh_only and plan.changes:
+        lines.append(style("Only the records change (--refresh-only).", "dim"))
     if not plan.refreshed:
         lines.append(style("Planned from manifest and state alone (--no-refresh).", "dim"))
     return "\n".join(lines) + "\n"
 
 
 def plan_line(plan: Plan) -> str:
-    """The counts as Terraform words them: a rebuild adds an image, since the old one stays."""
+    """The counts as Terraform words them: a rebuild adds an image, since the old one stays until it is pruned."""
     add, change = plan.count(Action.BUILD, Action.REBUILD), plan.count(Action.UPDATE)
-    return f"Plan: {add} to add, {change} to change, 0 to destroy."
+    return f"Plan: {add} to add, {change} to change, {plan.count(Action.PRUNE)} to destroy."
 
 
 def summary_lines(plan: Plan, style: Style) -> Iterable[str]:
@@ -67,13 +84,36 @@ def summary_lines(plan: Plan, style: Style) -> Iterable[str]:
     yield style(plan_line(plan), "bold")
     summary = plan.summary
     counts = [f"{summary[name]} {name}" for name in (*_COUNTED, "unavailable", "unchanged") if summary[name]]
-    about = f"; about {duration(plan.expected_seconds)}" if plan.expected_seconds else ""
-    yield ", ".join(counts) + about
+    about = f"about {duration(plan.expected_seconds)}" if plan.expected_seconds else ""
+    line = "; ".join(filter(None, (", ".join(counts), about)))
+    yield from (line,) if width(line) <= LINE_WIDTH else (", ".join(counts), about)
+    yield from _quota(plan)
     if plan.gated:
         flags = _opening_flags(plan.gated)
         more = " …" if len(flags) > _FLAGS_SHOWN else ""
         opened = f"{' '.join(flags[:_FLAGS_SHOWN])}{more}"
         yield style(f"{len(plan.gated)} gated: nothing starts unless allowed ({opened}).", "yellow", "bold")
+
+
+def _quota(plan: Plan) -> Iterable[str]:
+    """How far the quota of private images reaches, wherever the plan takes places in it."""
+    taken = plan.count(Action.BUILD, Action.REBUILD)
+    if plan.quota is None or not taken:
+        return
+    # Builds in flight end too.
+    after = plan.quota.used + taken + plan.count(Action.RESUME) - plan.count(Action.PRUNE)
+    queued = f"; {plan.queued} of the builds wait for places that prunes give back" if plan.queued else ""
+    yield f"Private images: {plan.quota.used} of {plan.quota.limit} in the quota now, {after} afterwards{queued}."
+
+
+def _diagnostics(diagnostics: Sequence[Diagnostic], style: Style, *, verbose: bool) -> Iterable[str]:
+    """Every caution, and the first notes: a reviewer must not lose the one for the many."""
+    notes = [one for one in diagnostics if one.severity is Severity.NOTE]
+    shown = notes if verbose else notes[:_NOTES_SHOWN]
+    cautions = [one for one in diagnostics if one.severity is not Severity.NOTE]
+    yield from render_diagnostics([*cautions, *shown], style).removesuffix("\n").split("\n")
+    if len(shown) < len(notes):
+        yield f"({len(notes) - len(shown)} more notes: -v shows them)"
 
 
 def _opening_flags(gated: Iterable[Change]) -> list[str]:
@@ -113,6 +153,8 @@ def _reasons(change: Change) -> str:
 def _what(change: Change) -> str:
     """The image that a line is about."""
     image = f"image {clean(change.image_id)}" if change.image_id else "no image"
+    if change.action is Action.REFRESH:
+        return image
     if change.action is Action.MOVE:
         return f"was {clean(change.old_name)}" if change.old_name else image
     if change.action is Action.FORGET:

@@ -28,6 +28,8 @@ _DONE_WORDS = {
     Action.REBUILD: "rebuilt",
     Action.BUILD: "built",
     Action.UPDATE: "updated",
+    Action.PRUNE: "pruned",
+    Action.REFRESH: "refreshed",
 }
 
 
@@ -60,8 +62,11 @@ def render_progress(happened: Progress, style: Style) -> str:
             assert_never(happened)
 
 
-def render_outcome(outcome: Outcome, style: Style) -> str:
-    """What became of the plan, ending in a newline: the counts, then everything that was not done, and what to do."""
+def render_outcome(outcome: Outcome, style: Style, *, verbose: bool = False) -> str:
+    """What became of the plan, ending in a newline: the counts, then everything that was not done, and what to do.
+
+    `verbose` also says how many requests it took.
+    """
     done = outcome.of(ResultKind.DONE)
     counts = [
         f"{count} {word}"
@@ -78,6 +83,10 @@ def render_outcome(outcome: Outcome, style: Style) -> str:
     for kind in (ResultKind.FAILED, ResultKind.UNCLEAR, ResultKind.NOT_STARTED):
         lines += _listed(kind, outcome.of(kind), style)
     lines += _next_steps(outcome)
+    if verbose:
+        builds = sum(one.change.action.builds or one.change.action is Action.RESUME for one in outcome.results)
+        each = f", {outcome.requests / builds:.2f} for each build" if builds else ""
+        lines.append(f"{plural(outcome.requests, 'request')} in all{each}.")
     return "\n".join(lines) + "\n"
 
 

@@ -176,6 +176,8 @@ def build_document(build: Build) -> dict[str, Any]:
         "finished_at": _time(build.finished_at),
         "error": {"code": error.code, "message": error.message, "request_id": error.request_id} if error else None,
         "adopted": build.adopted,
+        "deleted_at": _time(build.deleted_at),
+        "pruned_by": build.pruned_by or None,
         "plan_id": build.plan_id or None,
         "context": {key: getattr(context, key) for key in context.__slots__ if getattr(context, key)},
     }
@@ -240,8 +242,15 @@ def _build_row(build: Build) -> tuple[str, ...]:
         build.status.value,
         clean(build.spec.name),
         f"job {clean(build.job_id)}" if build.job_id else "no job",
-        clean(error) or (f"image {clean(build.image_id)}" if build.image_id else ""),
+        clean(error) or (f"image {clean(build.image_id)}{said_of_image(build)}" if build.image_id else ""),
     )
+
+
+def said_of_image(build: Build) -> str:
+    """What became of a build's image, to stand behind it: empty while it is there, as far as is recorded."""
+    if build.deleted_at is None:
+        return ""
+    return f" ({'pruned' if build.pruned_by else 'gone'} {moment(build.deleted_at)})"
 
 
 def _held(record: Record | None) -> dict[str, Any] | None:

@@ -171,6 +171,8 @@ def _build_out(build: Build) -> dict[str, object]:
         server_image_id=build.server_image_id,
         plan_id=build.plan_id,
         adopted=build.adopted or None,
+        deleted_at=time_out(build.deleted_at),
+        pruned_by=build.pruned_by,
         context=_present(
             tool_version=context.tool_version,
             actor=context.actor,
@@ -251,6 +253,8 @@ def _build_in(node: Fields) -> Build:
         else BuildError(error.text("code", ""), error.text("message", ""), error.text("request_id", "")),
         plan_id=node.text("plan_id", ""),
         adopted=node.flag("adopted") or False,
+        deleted_at=node.time("deleted_at"),
+        pruned_by=node.text("pruned_by", ""),
         context=Context() if context is None else Context(*(context.text(key, "") for key in Context.__slots__)),
     )
 

@@ -106,12 +106,14 @@ class Document:
                 self._retired[event.server_id] = replace(record, retired_at=event.at)
                 del self._servers[event.server_id]
                 self._touched.add(event.server_id)
-            case events.DescriptionEdited():
+            case events.HeldEdited():
                 record = self._record(event.server_id)
-                if record.held is None:
-                    raise StateError(f"server {event.server_id} holds no image whose description could be edited")
-                spec = replace(record.held.spec, description=event.description)
+                if record.held is None or record.held.image_id != event.image_id:
+                    raise StateError(f"server {event.server_id} does not hold the image {event.image_id}")
+                spec = replace(record.held.spec, name=event.name, description=event.description)
                 self._put(replace(record, held=replace(record.held, spec=spec)))
+            case events.ImageGone():
+                self._put(_without_image(self._record(event.server_id), event))
             case _:
                 assert_never(event)
         self._serial += 1
@@ -152,6 +154,23 @@ class Document:
         record, build = self._attempt(event.server_id, event.attempt_id)
         ended = replace(build, status=event.status, finished_at=event.at, image_id=event.image_id, error=event.error)
         return replace(record, attempt=ended, held=_held(ended) or record.held)
+
+
+def _without_image(record: Record, gone: events.ImageGone) -> Record:
+    """The record after an image of its is gone: its build stays in the history, and says so."""
+
+    def marked(build: Build) -> Build:
+        if build.image_id != gone.image_id or build.deleted_at is not None:
+            return build
+        return replace(build, deleted_at=gone.at, pruned_by=gone.pruned_by)
+
+    held = record.held if record.held is not None and record.held.image_id != gone.image_id else None
+    return replace(
+        record,
+        held=held,
+        attempt=marked(record.attempt) if record.attempt is not None else None,
+        history=tuple(map(marked, record.history)),
+    )
 
 
 def _held(build: Build) -> Held | None:

@@ -48,7 +48,7 @@ def missing_jobs(backend: Backend, recorded: Recorded) -> list[BuildSubmitted]:
 
 def clear(backend: Backend, recorded: Recorded) -> list[str]:
     """Remove the files of emergencies whose jobs the state has; says which files stay, since it does not know a job."""
-    builds = (build for record in (*recorded.servers.values(), *recorded.retired.values()) for build in record.builds)
+    builds = (build for record in recorded.all_records for build in record.builds)
     known = {build.job_id for build in builds}
     kept = []
     for place, content in backend.read_emergencies():

@@ -96,11 +96,23 @@ class Retired:
 
 
 @dataclass(frozen=True, slots=True)
-class DescriptionEdited:
-    """The held image's description was edited in place, in IMS."""
+class HeldEdited:
+    """The held image has this name and description in IMS: edited in place, or found so and accepted."""
 
     server_id: str
+    image_id: str
+    name: str
     description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageGone:
+    """An image of a server is gone: pruned by the plan `pruned_by`, or found to be. A held one is held no more."""
+
+    server_id: str
+    image_id: str
+    at: datetime
+    pruned_by: str = ""
 
 
 Event = (
@@ -113,5 +125,6 @@ Event = (
     | BuildAdopted
     | Renamed
     | Retired
-    | DescriptionEdited
+    | HeldEdited
+    | ImageGone
 )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
 
@@ -508,11 +509,15 @@ async def test_list_images_by_id_without_a_match() -> None:
     assert "&id=i1&" in cloud.paths[0]
 
 
-@pytest.mark.parametrize(("has_one", "ops"), [(True, ["replace", "add"]), (False, ["add", "replace"])])
-async def test_a_description_is_added_or_replaced(has_one: bool, ops: list[str]) -> None:
+IMAGE = ObservedImage("image-00001", "name-1", "active", "d")
+
+
+@pytest.mark.parametrize(("before", "ops"), [("alt", ["replace", "add"]), ("", ["add", "replace"])])
+async def test_a_description_is_added_or_replaced(before: str, ops: list[str]) -> None:
     conflict = ok({"error": {"code": "IMG.0035", "message": "attribute conflict"}}, 400)
-    cloud = Cloud(script(conflict, ok(image(1))))
-    await cloud.client.update_description("image-00001", "neu", has_one=has_one)
+    cloud = Cloud(script(conflict, ok(image(1, __description="neu"))))
+    edited = await cloud.client.edit_image(replace(IMAGE, description=before), name="name-1", description="neu")
+    assert edited.description == "neu"
     patches = [json.loads(request.content) for request in cloud.requests]
     assert patches == [[{"op": op, "path": "/__description", "value": "neu"}] for op in ops]
     assert {(request.method, request.url.path) for request in cloud.requests} == {
@@ -524,20 +529,59 @@ async def test_a_description_is_tried_both_ways_once() -> None:
     conflict = ok({"error": {"code": "IMG.0035", "message": "attribute conflict"}}, 400)
     cloud = Cloud(script(conflict, conflict))
     with pytest.raises(BadRequest):
-        await cloud.client.update_description("i1", "x", has_one=True)
+        await cloud.client.edit_image(IMAGE, name="name-1", description="x")
+
+
+async def test_a_name_is_replaced_and_only_what_differs_is_sent() -> None:
+    cloud = Cloud(script(ok(image(1, name="new"))))
+    assert (await cloud.client.edit_image(IMAGE, name="new", description="d")).name == "new"
+    assert json.loads(cloud.requests[0].content) == [{"op": "replace", "path": "/name", "value": "new"}]
+    assert await cloud.client.edit_image(IMAGE, name="name-1", description="d") == IMAGE
+    assert len(cloud.requests) == 1
+    both = Cloud(script(ok(image(1))))
+    await both.client.edit_image(IMAGE, name="new", description="x")
+    assert [step["path"] for step in json.loads(both.requests[0].content)] == ["/name", "/__description"]
+
+
+@pytest.mark.parametrize("answer", [ok(image(2)), ok([]), httpx.Response(200, content=b"<html>")])
+async def test_an_edit_that_another_one_answers_is_no_success(answer: httpx.Response) -> None:
+    with pytest.raises(BadAnswer):
+        await Cloud(script(answer)).client.edit_image(IMAGE, name="new", description="d")
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+async def test_an_image_is_deleted_once(status: int) -> None:
+    cloud = Cloud(script(httpx.Response(status)))
+    await cloud.client.delete_image("image-00001")
+    assert [(request.method, request.url.path) for request in cloud.requests] == [("DELETE", "/v2/images/image-00001")]
+
+
+@pytest.mark.parametrize("failure", [httpx.ReadTimeout("slow"), refused(503)])
+async def test_a_deletion_that_may_have_happened_is_not_repeated(failure: httpx.Response | Exception) -> None:
+    cloud = Cloud(script(failure))
+    with pytest.raises(CloudError):
+        await cloud.client.delete_image("i1")
+
+
+@pytest.mark.parametrize("status", [400, 403])
+async def test_flow_control_of_ims_is_a_throttle_whatever_its_status(status: int) -> None:
+    limited = ok({"error": {"code": "IMG.0060", "message": "flow control"}}, status)
+    cloud = Cloud(script(limited, ok(image(1, name="new"))))
+    assert (await cloud.client.edit_image(IMAGE, name="new", description="d")).name == "new"
+    assert cloud.time.slept
 
 
 @pytest.mark.parametrize("failure", [httpx.ReadTimeout("slow"), refused(503)])
 async def test_an_update_that_may_have_happened_is_not_repeated(failure: httpx.Response | Exception) -> None:
     cloud = Cloud(script(failure))
     with pytest.raises(CloudError):
-        await cloud.client.update_description("i1", "x", has_one=True)
+        await cloud.client.edit_image(IMAGE, name="name-1", description="x")
 
 
 @pytest.mark.parametrize("failure", [httpx.ConnectError("refused"), refused(429)])
 async def test_an_update_that_did_not_happen_is_repeated(failure: httpx.Response | Exception) -> None:
     cloud = Cloud(script(failure, ok(image(1))))
-    await cloud.client.update_description("i1", "x", has_one=True)
+    await cloud.client.edit_image(IMAGE, name="name-1", description="x")
 
 
 async def test_quota() -> None:

@@ -1,5 +1,6 @@
 """One tick: how many requests, and whom it believes."""
 
+from collections.abc import Callable, Collection
 from urllib.parse import parse_qs
 
 import httpx
@@ -8,9 +9,27 @@ import pytest
 from reconciler.cloud.jobs import look_up_jobs
 from reconciler.cloud.observe import observe
 from reconciler.errors import AuthenticationFailed, PermissionDenied, ServiceFailed
+from reconciler.model.observed import Quota
 from tests.cloud.conftest import Cloud, job, ok, refused, server, sub_job
 
 pytestmark = pytest.mark.anyio
+
+
+class Images:
+    """IMS with images by id, of which `hidden` ones are shown by id only."""
+
+    def __init__(self, names: dict[str, str], hidden: Collection[str] = ()) -> None:
+        self.names = names
+        self.hidden = hidden
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/cloudimages/quota":
+            return ok({"quotas": {"resources": [{"type": "image", "used": 2, "quota": 50}]}})
+        images = {image_id: {"id": image_id, "name": name, "status": "active"} for image_id, name in self.names.items()}
+        if request.url.path == "/v2/cloudimages":
+            return ok({"images": [image for image_id, image in images.items() if image_id not in self.hidden]})
+        image = images.get(request.url.path.rpartition("/")[2])
+        return ok(image) if image is not None else ok({"error": {"code": "IMG.0027", "message": "none"}}, 404)
 
 
 class Jobs:
@@ -20,8 +39,11 @@ class Jobs:
         self.statuses = statuses
         self.others = others
         self.refuses_list = refuses_list
+        self.ims: Callable[[httpx.Request], httpx.Response] = Images({})
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.host.startswith("ims."):
+            return self.ims(request)
         query = {name: values[0] for name, values in parse_qs(request.url.query.decode()).items()}
         path = request.url.path
         if path.endswith("/image-servers"):
@@ -137,21 +159,67 @@ async def test_refused_credentials_are_not_met_once_per_job() -> None:
 async def test_observe() -> None:
     jobs = Jobs(fleet(3) | fleet(1, "FAILED"))
     cloud = Cloud(jobs)
-    seen = await observe(cloud.client, [*jobs.statuses, "lost"])
+    seen = await observe(cloud.client, [*jobs.statuses, "lost"], [])
     assert [item.name for item in seen.servers.values()] == ["server-1", "server-2"]
     assert all(item.id == server_id for server_id, item in seen.servers.items())
     assert seen.jobs.keys() == jobs.statuses.keys()
 
 
-async def test_observe_without_jobs_is_one_request() -> None:
+async def test_observe_without_jobs_is_a_request_for_each_of_servers_images_and_quota() -> None:
     cloud = Cloud(Jobs({}))
-    assert (await observe(cloud.client, [])).jobs == {}
-    assert len(cloud.requests) == 1
+    seen = await observe(cloud.client, [], [])
+    assert (seen.jobs, seen.images, seen.gone, seen.problems) == ({}, {}, frozenset(), ())
+    assert seen.quota == Quota(2, 50)
+    assert sorted(cloud.client.requests_by_operation) == ["ListImageServers", "ListImages", "ShowImageQuota"]
+    assert len(cloud.requests) == 3
+
+
+async def test_an_image_is_gone_only_where_neither_the_list_nor_the_image_itself_is_there() -> None:
+    jobs = Jobs({})
+    jobs.ims = Images({"listed": "a", "hidden": "b"}, hidden=["hidden"])
+    cloud = Cloud(jobs)
+    seen = await observe(cloud.client, [], ["listed", "hidden", "gone"])
+    assert {image_id: image.name for image_id, image in seen.images.items()} == {"listed": "a", "hidden": "b"}
+    assert seen.gone == {"gone"}
+    assert cloud.client.requests_by_operation["GlanceShowImage"] == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused(403, "IMG.0026", "no permission"),
+        refused(404, "APIGW.0101", "the API does not exist"),
+        refused(400, "IMG.0061"),
+        httpx.Response(200, content=b"<html>"),
+    ],
+)
+async def test_what_cannot_be_looked_up_is_neither_there_nor_gone(answer: httpx.Response) -> None:
+    jobs = Jobs({})
+    listed = Images({})
+    jobs.ims = lambda request: answer if request.url.path.startswith("/v2/images/") else listed(request)
+    seen = await observe(Cloud(jobs).client, [], ["i1"])
+    assert (seen.images, seen.gone) == ({}, frozenset())
+    assert [problem.startswith("some images could not be looked at: ") for problem in seen.problems] == [True]
+
+
+async def test_without_the_list_nothing_is_gone_and_without_the_quota_it_is_unknown() -> None:
+    jobs = Jobs({})
+    jobs.ims = lambda _: refused(403, "IMG.0026")
+    seen = await observe(Cloud(jobs).client, [], ["i1"])
+    assert (seen.images, seen.gone, seen.quota, len(seen.problems)) == ({}, frozenset(), None, 2)
+    assert len(seen.servers) == 2
+
+
+async def test_refused_credentials_end_a_refresh_wherever_they_are_refused() -> None:
+    jobs = Jobs({})
+    jobs.ims = lambda _: refused(401, "APIGW.0301")
+    with pytest.raises(AuthenticationFailed):
+        await observe(Cloud(jobs).client, [], ["i1"])
 
 
 async def test_observe_leaves_jobs_out_where_their_list_fails() -> None:
     cloud = Cloud(Jobs(fleet(3), refuses_list=503))
-    seen = await observe(cloud.client, list(fleet(3)))
+    seen = await observe(cloud.client, list(fleet(3)), [])
     assert len(seen.servers) == 2
     assert seen.jobs == {}
 
@@ -160,4 +228,4 @@ async def test_observe_needs_the_servers() -> None:
     jobs = Jobs(fleet(3))
     cloud = Cloud(lambda request: refused(403) if request.url.path.endswith("servers") else jobs(request))
     with pytest.raises(PermissionDenied):
-        await observe(cloud.client, list(fleet(3)))
+        await observe(cloud.client, list(fleet(3)), [])

@@ -22,6 +22,7 @@ from reconciler.errors import (
     Throttled,
     UsageError,
 )
+from reconciler.model.observed import ObservedImage
 from reconciler.model.spec import ImageSpec
 from tests.cloud.conftest import (
     KEYS,
@@ -281,7 +282,8 @@ async def test_what_is_no_id_reaches_no_path(bad_id: str) -> None:
         cloud.client.recreate_image(bad_id, SPEC, before_send=nothing),
         cloud.client.show_job(bad_id),
         cloud.client.show_image(bad_id),
-        cloud.client.update_description(bad_id, "x", has_one=True),
+        cloud.client.edit_image(ObservedImage(bad_id, "a"), name="b", description=""),
+        cloud.client.delete_image(bad_id),
     ):
         with pytest.raises(UsageError, match="is not a"):
             await call

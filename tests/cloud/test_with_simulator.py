@@ -1,6 +1,7 @@
 """The client against the simulator, which shares no code with it: both can only have read the API's pages."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.clock import CloudClock
 from reconciler.cloud.connect import open_client
+from reconciler.cloud.images import look_up_images
 from reconciler.cloud.jobs import look_up_jobs
 from reconciler.cloud.observe import observe
 from reconciler.cloud.retry import RetryPolicy
@@ -57,7 +59,7 @@ async def test_a_build_from_end_to_end(method: str) -> None:
         quota = await client.image_quota()
         spec = ImageSpec("office 镜像-2026", "made by +a test & more", execute_sysprep=True)
         job_id = await client.recreate_image(first.id, spec, before_send=nothing)
-        seen = await observe(client, [job_id])
+        seen = await observe(client, [job_id], [])
         assert seen.jobs.keys() == {job_id}
         assert len(seen.servers) == 3
         job = seen.jobs[job_id]
@@ -71,10 +73,14 @@ async def test_a_build_from_end_to_end(method: str) -> None:
         (image,) = await client.list_images(name=spec.name)
         assert (image.id, image.name, image.status) == (job.image_id, spec.name, "active")
         assert [found.id for found in await client.list_images(image_id=image.id)] == [image.id]
-        for has_one in (True, False):
-            await client.update_description(image.id, "changed", has_one=has_one)
-        assert (await client.show_image(image.id)).description == "changed"
+        for before, after in (("", "changed"), ("another one", "changed again"), ("changed again", "")):
+            # Whether it has one is not believed, only tried first.
+            edited = await client.edit_image(replace(image, description=before), name="renamed", description=after)
+            assert (edited.name, edited.description) == ("renamed", after)
+        assert (await client.show_image(image.id)).name == "renamed"
         assert (await client.image_quota()).used == quota.used + 1
+        await client.delete_image(image.id)
+        assert (await look_up_images(client, [image.id])).gone == {image.id}
 
 
 async def test_a_large_fleet_is_read_whole() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reconciler.model.diagnostics import Origin
-from reconciler.model.observed import Observation, ObservedJob, ObservedServer
+from reconciler.model.observed import Observation, ObservedImage, ObservedJob, ObservedServer, Quota
 from reconciler.model.plan import Action, Change, Plan
 from reconciler.model.record import Binding, Build, BuildError, BuildStatus, Held, Record, Recorded
 from reconciler.model.spec import DeclaredServer, ImageSpec, Limits, Manifest
@@ -30,9 +30,11 @@ def declared(
     server_id: str = "s1",
     labels: Mapping[str, str] | None = None,
     protect: bool = False,
+    keep_images: int | None = None,
     line: int = 10,
 ) -> DeclaredServer:
-    return DeclaredServer(name, server_id, spec, labels or {}, protect, origin=Origin("imgctl.yaml", line, 3))
+    origin = Origin("imgctl.yaml", line, 3)
+    return DeclaredServer(name, server_id, spec, labels or {}, protect, keep_images, origin=origin)
 
 
 def build(
@@ -88,8 +90,26 @@ def server(server_id: str = "s1", status: str = "BUILT", **fields: Any) -> Obser
     return ObservedServer(server_id, fields.pop("name", f"cloud-{server_id}"), status, **fields)
 
 
-def observation(*servers: ObservedServer, jobs: Iterable[ObservedJob] = ()) -> Observation:
-    return Observation({one.id: one for one in servers}, {one.id: one for one in jobs})
+def image(image_id: str = "i1", name: str = "office-1", **fields: Any) -> ObservedImage:
+    return ObservedImage(image_id, name, fields.pop("status", "active"), **fields)
+
+
+def observation(
+    *servers: ObservedServer,
+    jobs: Iterable[ObservedJob] = (),
+    images: Iterable[ObservedImage] = (),
+    gone: Iterable[str] = (),
+    free: int | None = None,
+    problems: tuple[str, ...] = (),
+) -> Observation:
+    return Observation(
+        servers={one.id: one for one in servers},
+        jobs={one.id: one for one in jobs},
+        images={one.id: one for one in images},
+        gone=frozenset(gone),
+        quota=Quota(50 - free, 50) if free is not None else None,
+        problems=problems,
+    )
 
 
 def manifest(*servers: DeclaredServer, **fields: Any) -> Manifest:
@@ -177,8 +197,15 @@ def applied(plan: Plan, before: Recorded) -> Recorded:
                 assert past.held is not None
                 assert change.after is not None
                 assert past.held.image_id == change.image_id
-                spec = replace(past.held.spec, description=change.after.description)
+                spec = replace(past.held.spec, name=change.after.name, description=change.after.description)
                 servers[change.server_id] = replace(past, held=replace(past.held, spec=spec))
-            case Action.RESUME:
+            case Action.PRUNE:
+                assert past is not None
+                assert past.held is None or past.held.image_id != change.image_id
+                gone = [
+                    replace(one, deleted_at=NOON) if one.image_id == change.image_id else one for one in past.history
+                ]
+                servers[change.server_id] = replace(past, history=tuple(gone))
+            case Action.REFRESH | Action.RESUME:
                 pass
     return replace(before, servers=servers, retired=retired, exists=True, serial=before.serial + 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from reconciler.model.observed import Observation, ObservedJob, ObservedServer
+from reconciler.model.observed import Observation, ObservedImage, ObservedJob, ObservedServer, Quota
 from reconciler.model.record import Build, BuildError, BuildStatus, Held, Record, Recorded
 from reconciler.model.spec import DeclaredServer, ImageSpec, Limits, Manifest
 from reconciler.planning.planner import Options
@@ -27,7 +27,8 @@ specs = st.builds(
     triggers=st.dictionaries(st.sampled_from(["gpu", "__x", "a']['b", "a.b", ""]) | ANY_TEXT, ANY_TEXT, max_size=2),
 )
 few_specs = st.sampled_from([ImageSpec("image-1"), ImageSpec("image-1", "x"), ImageSpec("image-2")]) | specs
-image_ids = st.sampled_from(["", "i1", "i2"])
+IMAGE_IDS = ("i1", "i2", "i3", "i4", "i5", "i6")
+image_ids = st.sampled_from(["", *IMAGE_IDS])
 limits = st.builds(Limits, *([st.none() | st.integers(0, 4)] * 3))
 
 
@@ -44,6 +45,8 @@ def builds(draw: st.DrawFn, *, ended: bool = False) -> Build:
         finished_at=draw(st.none() | st.integers(-9, 9).map(lambda minutes: NOON + timedelta(minutes=minutes))),
         image_id=draw(image_ids),
         error=draw(st.none() | st.builds(BuildError, ANY_TEXT, ANY_TEXT)),
+        adopted=draw(st.sampled_from([False, False, True])),
+        deleted_at=draw(st.sampled_from([None, None, NOON])),
     )
 
 
@@ -75,6 +78,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
             draw(few_specs),
             draw(st.dictionaries(st.sampled_from(["ring", "team"]), st.sampled_from(["a", "b"]))),
             draw(st.booleans()),
+            draw(st.none() | st.integers(1, 3)),
         )
         for server_id, name in zip(server_ids, draw(names(len(server_ids))), strict=True)
     ]
@@ -119,7 +123,27 @@ def observations(draw: st.DrawFn) -> Observation | None:
         for server_id in draw(st.lists(st.sampled_from(SERVER_IDS), unique=True))
     ]
     jobs = [ObservedJob(job_id, draw(st.sampled_from(["SUCCESS", "FAILED"]) | ANY_TEXT)) for job_id in ("", "j1")]
-    return Observation({one.id: one for one in servers}, {one.id: one for one in draw(st.permutations(jobs))[:1]})
+    listed = draw(st.lists(st.sampled_from(IMAGE_IDS), unique=True))
+    return Observation(
+        servers={one.id: one for one in servers},
+        jobs={one.id: one for one in draw(st.permutations(jobs))[:1]},
+        images={image_id: draw(images(image_id)) for image_id in listed},
+        gone=frozenset(draw(st.lists(st.sampled_from(IMAGE_IDS), max_size=2))) - set(listed),
+        quota=draw(st.none() | st.builds(Quota, st.integers(0, 6), st.integers(0, 8))),
+        problems=draw(st.just(()) | st.tuples(ANY_TEXT)),
+    )
+
+
+def images(image_id: str) -> st.SearchStrategy[ObservedImage]:
+    return st.builds(
+        ObservedImage,
+        id=st.just(image_id),
+        name=st.sampled_from(["image-1", "image-2"]) | ANY_TEXT,
+        status=st.sampled_from(["active", "active", "saving", ""]),
+        description=st.sampled_from(["", "x"]) | ANY_TEXT,
+        protected=st.booleans(),
+        created_at=st.none() | st.just(NOON),
+    )
 
 
 some_names = st.lists(st.sampled_from(NAMES), max_size=2)

@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from reconciler.errors import StateError, UsageError
-from reconciler.model.observed import Observation, ObservedServer
+from reconciler.model.observed import Observation, ObservedServer, Quota
 from reconciler.model.plan import Action, Plan
-from reconciler.model.record import Recorded
+from reconciler.model.record import BuildStatus, Recorded
 from reconciler.model.spec import Limits, Manifest
 from reconciler.planning.planner import Options, make_plan
 from reconciler.planning.selection import Selection
@@ -29,6 +29,8 @@ UNGUARDED: Mapping[str, Any] = {
     "selection": Selection(),
     "allowed": frozenset(),
 }
+
+READY = Observation({server_id: ObservedServer(server_id, "", "ACTIVE") for server_id in SERVER_IDS})
 
 
 def planned(manifest: Manifest, state: Recorded, observed: Observation | None, how: Options) -> Plan:
@@ -48,9 +50,13 @@ def shuffled(values: Mapping[str, Any]) -> dict[str, Any]:
 def test_a_plan_is_sound(manifest: Manifest, state: Recorded, observed: Observation | None, how: Options) -> None:
     plan = planned(manifest, state, observed, how)
     declared = {server.server_id: server for server in manifest.servers.values()}
-    # At most one change per server, each of a server that is declared or recorded, in the order of actions.
-    server_ids = [change.server_id for change in plan.changes]
+    # At most one change per server and prunes beside it, each of a server that is declared or recorded, in the order
+    # of actions.
+    keys = [change.key for change in plan.changes]
+    assert len(set(keys)) == len(keys)
+    server_ids = [change.server_id for change in plan.changes if change.action is not Action.PRUNE]
     assert len(set(server_ids)) == len(server_ids)
+    assert {change.server_id for change in plan.changes} == set(server_ids)
     assert set(server_ids) <= declared.keys() | state.servers.keys()
     order = list(Action)
     assert [order.index(change.action) for change in plan.changes] == sorted(
@@ -59,6 +65,8 @@ def test_a_plan_is_sound(manifest: Manifest, state: Recorded, observed: Observat
     for change in plan.changes:
         record = state.servers.get(change.server_id)
         in_flight = record is not None and record.in_flight
+        if change.action is Action.PRUNE:
+            continue
         assert (change.action is Action.RESUME) == in_flight
         assert (change.action is Action.FORGET) == (change.server_id not in declared and not in_flight)
         if change.action.builds or change.action is Action.UPDATE:
@@ -71,7 +79,68 @@ def test_a_plan_is_sound(manifest: Manifest, state: Recorded, observed: Observat
     assert counts["gated"] == len(plan.gated)
     assert plan.expected_seconds >= 0
     if how.selection.everything:
-        assert counts["unchanged"] + len(plan.changes) == len(declared.keys() | state.servers.keys())
+        assert counts["unchanged"] + len(server_ids) == len(declared.keys() | state.servers.keys())
+
+
+@often
+@given(manifests(), states(), observations(), options())
+def test_what_a_prune_may_take(manifest: Manifest, state: Recorded, observed: Observation | None, how: Options) -> None:
+    plan = planned(manifest, state, observed, how)
+    declared = {server.server_id: server for server in manifest.servers.values()}
+    builders = {change.server_id: change for change in plan.changes if change.action is not Action.PRUNE}
+    prunes = [change for change in plan.changes if change.action is Action.PRUNE]
+    event("prunes" if prunes else "no prune")
+    for prune in prunes:
+        builder, keep = builders[prune.server_id], declared[prune.server_id].keep_images
+        assert keep is not None
+        assert builder.action.builds or builder.action is Action.RESUME
+        # It can start only where its build can.
+        assert builder.starts or not prune.starts
+        record = state.servers[prune.server_id]
+        (build,) = [one for one in record.builds if one.image_id == prune.image_id]
+        assert build.status is BuildStatus.SUCCEEDED
+        assert not build.adopted
+        assert build.deleted_at is None
+        for other in state.all_records:
+            if other.server_id != prune.server_id:
+                assert other.held is None or other.held.image_id != prune.image_id
+                assert other.retired_at is None or all(one.image_id != prune.image_id for one in other.builds)
+        if observed is not None:
+            assert not observed.images[prune.image_id].protected
+            shown = {one.image_id for one in observed.servers.values() if one.id != prune.server_id}
+            assert prune.image_id not in shown
+    for server_id, count in Counter(prune.server_id for prune in prunes).items():
+        images = {one.image_id for one in state.servers[server_id].builds if one.status is BuildStatus.SUCCEEDED}
+        # What is left, and the one that is being built.
+        assert len(images) - count + 1 >= (declared[server_id].keep_images or 0)
+
+
+@often
+@given(manifests(), states(), observations(), st.builds(Quota, st.integers(0, 6), st.integers(0, 8)), options())
+def test_no_more_builds_start_than_the_quota_has_places_for(
+    manifest: Manifest, state: Recorded, seen: Observation | None, quota: Quota, how: Options
+) -> None:
+    observed = replace(seen or READY, quota=quota)
+    plan = planned(manifest, state, observed, how)
+    starting = [change for change in plan.changes if change.action.builds and change.starts]
+    prunes = Counter(change.server_id for change in plan.changes if change.action is Action.PRUNE and change.starts)
+    in_flight = [one for one in state.servers.values() if one.in_flight]
+    ended = {job.id for job in observed.jobs.values() if job.status in ("SUCCESS", "FAILED")}
+    going_on = [one for one in in_flight if one.attempt is not None and one.attempt.job_id not in ended]
+    if starting:
+        assert len(starting) <= max(0, quota.free - len(going_on)) + sum(prunes.values())
+    assert 0 <= plan.queued <= len(starting)
+
+
+@often
+@given(manifests(), states(), observations(), options(replace=frozenset(), refresh_only=True))
+def test_a_plan_that_only_refreshes_asks_nothing_of_the_cloud(
+    manifest: Manifest, state: Recorded, observed: Observation | None, how: Options
+) -> None:
+    plan = planned(manifest, state, observed, how)
+    assert {change.action for change in plan.changes} <= {Action.RESUME, Action.REFRESH}
+    assert all(change.starts for change in plan.changes)
+    assert observed is not None or not plan.changes
 
 
 @often
@@ -79,8 +148,10 @@ def test_a_plan_is_sound(manifest: Manifest, state: Recorded, observed: Observat
 def test_the_same_inputs_give_the_same_plan(
     manifest: Manifest, state: Recorded, observed: Observation | None, how: Options
 ) -> None:
+    assert planned(manifest, state, observed, how) == planned(manifest, state, observed, how)
+    # Places in the quota go by the order of the manifest.
+    observed = replace(observed, quota=None) if observed is not None else None
     plan = planned(manifest, state, observed, how)
-    assert planned(manifest, state, observed, how) == plan
     turned = planned(
         replace(manifest, servers=shuffled(manifest.servers)),
         replace(state, servers=shuffled(state.servers), retired=shuffled(state.retired), serial=state.serial + 1),
@@ -90,7 +161,9 @@ def test_the_same_inputs_give_the_same_plan(
     assert turned.plan_id == plan.plan_id
     assert Counter(map(repr, turned.changes)) == Counter(map(repr, plan.changes))
     # Nor does an id say whether something may start at this minute.
-    assert planned(manifest, state, None, how).plan_id == plan.plan_id
+    if observed is not None:
+        busy = {one.id: replace(one, status="BUILDING") for one in observed.servers.values()}
+        assert planned(manifest, state, replace(observed, servers=busy), how).plan_id == plan.plan_id
 
 
 @often
@@ -98,10 +171,12 @@ def test_the_same_inputs_give_the_same_plan(
 def test_what_is_not_selected_does_not_appear(
     manifest: Manifest, state: Recorded, observed: Observation | None, how: Options
 ) -> None:
+    # Places in the quota go to those that are selected.
+    observed = replace(observed, quota=None) if observed is not None else None
     part = planned(manifest, state, observed, how)
     whole = planned(manifest, state, observed, replace(how, selection=Selection()))
-    decided = {change.server_id: replace(change, unavailable="", gated="") for change in whole.changes}
-    assert all(replace(change, unavailable="", gated="") == decided[change.server_id] for change in part.changes)
+    decided = {change.key: replace(change, unavailable="", gated="") for change in whole.changes}
+    assert all(replace(change, unavailable="", gated="") == decided[change.key] for change in part.changes)
     for change in part.changes:
         record = state.servers.get(change.server_id)
         assert record is None or record.name not in how.selection.excludes
@@ -125,11 +200,10 @@ def test_a_gate_hides_nothing_and_opens_by_name(
     if not manifest.servers:
         assert all(change.gated for change in gated.changes if change.action is Action.FORGET)
     if how.limits.max_changes is not None:
-        alters = [one for one in gated.changes if one.starts and one.action not in (Action.RESUME, Action.MOVE)]
-        assert len(alters) <= how.limits.max_changes
-
-
-READY = Observation({server_id: ObservedServer(server_id, "", "ACTIVE") for server_id in SERVER_IDS})
+        alter = (Action.BUILD, Action.REBUILD, Action.UPDATE, Action.FORGET)
+        assert sum(one.starts and one.action in alter for one in gated.changes) <= how.limits.max_changes
+    if how.limits.max_prunes is not None:
+        assert sum(one.starts and one.action is Action.PRUNE for one in gated.changes) <= how.limits.max_prunes
 
 
 @often

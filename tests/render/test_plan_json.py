@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from reconciler.model.plan import Action, Plan
 from reconciler.render.plan_json import plan_document, render_plan_json
 from tests.planning.figures import plan_of
-from tests.render.test_plan_text import chinese_plan, gated_plan, long_plan, mixed_plan, plans
+from tests.render.test_plan_text import chinese_plan, gated_plan, long_plan, mixed_plan, plans, refresh_plan
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas/plan.schema.json").read_text(encoding="utf-8"))
 CONFORMS = Draft202012Validator(SCHEMA)
@@ -41,7 +41,7 @@ def test_the_schema_describes_every_field() -> None:
         assert field.get("description"), path
 
 
-@pytest.mark.parametrize("make", [mixed_plan, chinese_plan, long_plan, gated_plan, plan_of])
+@pytest.mark.parametrize("make", [mixed_plan, refresh_plan, chinese_plan, long_plan, gated_plan, plan_of])
 def test_plans_conform(make: Any) -> None:
     plan = make()
     text = render_plan_json(plan)
@@ -72,8 +72,10 @@ def test_what_a_reader_finds() -> None:
         "rebuild": 2,
         "build": 2,
         "update": 1,
+        "prune": 1,
+        "refresh": 0,
         "unavailable": 2,
-        "gated": 2,
+        "gated": 3,
         "unchanged": 1,
     }
     cad = next(change for change in document["changes"] if change["name"] == "cad")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.model.diagnostics import Diagnostic, Origin, Severity
-from reconciler.model.observed import ObservedJob
+from reconciler.model.observed import ObservedImage, ObservedJob, Quota
 from reconciler.model.plan import Action, Change, FieldDiff, Plan
 from reconciler.model.record import Binding, Build, BuildError, BuildStatus
 from reconciler.model.spec import ImageSpec, Limits, Override
@@ -46,7 +46,9 @@ def mixed_plan() -> Plan:
     """Twelve servers: every action, what is unavailable, what is gated, overrides, cautions, notes."""
     servers = [
         declared("office", image("office"), server_id=uuid(1)),
-        declared("cad", image("cad", triggers={"gpu_driver": "551.86"}), server_id=uuid(2), protect=True),
+        declared(
+            "cad", image("cad", triggers={"gpu_driver": "551.86"}), server_id=uuid(2), protect=True, keep_images=2
+        ),
         declared("财务办公", image("财务办公"), server_id=uuid(3)),
         declared("研发-1", replace(old("研发-1"), description="研发用, 2026 年 11 月"), server_id=uuid(4)),
         declared("web", image("web"), server_id=uuid(5)),
@@ -59,7 +61,13 @@ def mixed_plan() -> Plan:
     ]
     records = [
         record(
-            "cad", old("cad", triggers={"gpu_driver": "537.13"}), server_id=uuid(2), image_id=uuid(92), protect=True
+            "cad",
+            old("cad", triggers={"gpu_driver": "537.13"}),
+            server_id=uuid(2),
+            image_id=uuid(92),
+            attempt=build(spec=old("cad"), image_id=uuid(92), attempt_id="a2"),
+            history=[build(spec=ImageSpec("cad-2026.09"), image_id=uuid(921))],
+            protect=True,
         ),
         record("财务办公", old("财务办公"), server_id=uuid(3), image_id=uuid(93), attempt=failed(image("财务办公"))),
         record("研发-1", old("研发-1"), server_id=uuid(4), image_id=uuid(94)),
@@ -75,12 +83,19 @@ def mixed_plan() -> Plan:
         record("support", image("support"), server_id=uuid(11), image_id=uuid(911), protect=True),
         record("legacy", old("legacy"), server_id=uuid(12), image_id=uuid(912)),
     ]
+    held = [
+        ObservedImage(one.held.image_id, one.held.spec.name, "active", one.held.spec.description)
+        for one in records
+        if one.held is not None
+    ]
     observed = observation(
         *(server(uuid(i)) for i in (1, 2, 3, 4, 5, 6, 7, 9)),
         server(uuid(8), "ERROR"),
         server(uuid(10), image_id=uuid(77)),
         server(uuid(11), image_id=uuid(78)),
         jobs=[ObservedJob("697354", "RUNNING")],
+        images=[ObservedImage(uuid(921), "cad-2026.09"), *held],
+        free=38,
     )
     return plan_of(
         manifest(*servers, overrides=(Override("release", "2026.11", "--var"),)),
@@ -88,6 +103,15 @@ def mixed_plan() -> Plan:
         observed,
         limits=Limits(max_in_flight=3),
     )
+
+
+def refresh_plan() -> Plan:
+    """One image that is gone, one that was edited in the console."""
+    records = [
+        record(name, old(name), server_id=uuid(i), image_id=uuid(90 + i)) for i, name in enumerate(["a", "办公"])
+    ]
+    observed = observation(images=[ObservedImage(uuid(91), "办公-旧", "active")], gone=[uuid(90)])
+    return plan_of([], records, observed, refresh_only=True)
 
 
 def chinese_plan() -> Plan:
@@ -125,6 +149,8 @@ PLANS: dict[str, tuple[Callable[[], Plan], dict[str, Any]]] = {
     "mixed": (mixed_plan, {}),
     "mixed-verbose": (mixed_plan, {"verbose": True}),
     "chinese": (chinese_plan, {}),
+    "refresh": (refresh_plan, {}),
+    "refreshed": (lambda: plan_of([declared()], [], observation(), refresh_only=True), {}),
     "long": (long_plan, {}),
     "empty-manifest": (gated_plan, {}),
     "simulated": (lambda: replace(chinese_plan(), bound_to=SIMULATOR, refreshed=True), {}),
@@ -158,11 +184,11 @@ def test_every_golden_is_used() -> None:
 
 def test_the_mixed_plan_has_everything() -> None:
     plan = mixed_plan()
-    assert {change.action for change in plan.changes} == set(Action)
+    assert {change.action for change in plan.changes} == set(Action) - {Action.REFRESH}
     assert plan.gated
     assert plan.unavailable
     assert {one.severity for one in plan.diagnostics} == {Severity.CAUTION, Severity.NOTE}
-    assert len(plan.changes) + plan.unchanged == 12
+    assert len({change.server_id for change in plan.changes}) + plan.unchanged == 12
 
 
 def test_the_words_that_others_parse() -> None:
@@ -237,6 +263,9 @@ plans = st.builds(
     unchanged=st.integers(0, 3),
     refreshed=st.booleans(),
     expected_seconds=st.floats(0, 1e6),
+    quota=st.none() | st.builds(Quota, st.integers(0, 9), st.integers(0, 9)),
+    queued=st.integers(0, 2),
+    refresh_only=st.booleans(),
     overrides=st.lists(st.builds(Override, texts, texts, texts), max_size=1).map(tuple),
     diagnostics=st.lists(diagnostics, max_size=1).map(tuple),
 )

@@ -66,7 +66,7 @@ def command(
 
 
 def _records(recorded: Recorded) -> Iterable[Record]:
-    return (*recorded.servers.values(), *recorded.retired.values())
+    return recorded.all_records
 
 
 def _builds(recorded: Recorded) -> Iterable[tuple[Record, Build]]:

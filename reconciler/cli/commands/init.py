@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 from pathlib import Path
 
 import click
 
 from reconciler.cli.console import Console
-from reconciler.cli.flags import RequestFlags
-from reconciler.cli.options import request_options
+from reconciler.cli.flags import LockFlags, RequestFlags
+from reconciler.cli.new_file import check_new, write_new
+from reconciler.cli.options import lock_options, request_options, state_option
 from reconciler.errors import UsageError
-from reconciler.render.manifest import render_manifest, starter_manifest
-from reconciler.render.terminal import plural
+from reconciler.render.manifest import starter_manifest
 
 
 @click.command(name="init")
@@ -27,60 +25,55 @@ from reconciler.render.terminal import plural
     show_default=True,
     help="The file to write; it must not exist yet.",
 )
-@click.option("--from-cloud", is_flag=True, help="Declare the image servers that exist.")
-@click.option("--region", help="The region, where the environment does not name it.")
+@click.option("--from-cloud", is_flag=True, help="Declare the image servers that exist, and record their images.")
+@click.option(
+    "--from-tfstate",
+    "tfstates",
+    multiple=True,
+    metavar="FILE",
+    help="Take over the images of a Terraform state; - reads standard input.",
+)
+@click.option("--region", help="The region, where nothing else names it.")
+@state_option
+@lock_options
 @request_options
 @click.pass_obj
-def command(console: Console, *, file: Path, from_cloud: bool, region: str | None, requests: RequestFlags) -> int:
-    """Write a manifest to start from: an example, or with --from-cloud the image servers that exist.
+def command(
+    console: Console,
+    *,
+    file: Path,
+    from_cloud: bool,
+    tfstates: tuple[str, ...],
+    region: str | None,
+    state: str | None,
+    lock: LockFlags,
+    requests: RequestFlags,
+) -> int:
+    """Write a manifest to start from: an example, or what exists, with the records that go with it.
+
+    Nothing is overwritten: neither the manifest nor, where records are written, the state may exist yet.
 
     \b
-    Example:
+    Examples:
       imgctl init --from-cloud --region ap-southeast-1
+      terraform state pull | imgctl init --from-tfstate -
     """
-    if file.exists():
-        raise _exists(file)
+    if from_cloud and tfstates:
+        raise UsageError("--from-cloud and --from-tfstate exclude each other", hint="Name one place to start from.")
+    if tfstates:
+        from reconciler.cli.from_terraform import start_from_terraform
+
+        return asyncio.run(start_from_terraform(console, file, tfstates, state, region, lock, requests))
     if from_cloud:
-        text, servers = asyncio.run(_from_cloud(console, region, requests))
-        said = f"{file}: {plural(servers, 'image server')} declared. Review the image names, then: imgctl plan"
-    else:
-        text = starter_manifest(region)
-        said = f"{file}: an example. Put your servers into it, then: imgctl plan"
-    _write_new(file, text)
-    console.result(f"{said}{'' if file.name == 'imgctl.yaml' else f' -f {file}'}\n")
+        from reconciler.cli.from_cloud import start_from_cloud
+
+        return asyncio.run(start_from_cloud(console, file, state, region, lock, requests))
+    return _starter(console, file, region)
+
+
+def _starter(console: Console, file: Path, region: str | None) -> int:
+    check_new(file)
+    write_new(file, starter_manifest(region))
+    option = "" if file == Path("imgctl.yaml") else f" -f {file}"
+    console.result(f"{file}: an example. Put your servers into it, then: imgctl plan{option}\n")
     return 0
-
-
-async def _from_cloud(console: Console, region: str | None, requests: RequestFlags) -> tuple[str, int]:
-    from reconciler.cli.wiring import connected_by_environment
-
-    async with connected_by_environment(console, region, requests) as connection:
-        servers = await connection.client.list_servers()
-    if not servers:
-        raise UsageError(
-            f"project {connection.binding.project_id} in {connection.binding.region} has no image server",
-            hint="Check region and project; image servers are made in the console, under Application Streaming.",
-        )
-    return render_manifest(servers, connection.binding), len(servers)
-
-
-def _write_new(file: Path, text: str) -> None:
-    """Write a file that must not exist yet; a half-written one is not left behind."""
-    try:
-        with file.open("x", encoding="utf-8") as stream:
-            try:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):
-                    file.unlink()
-                raise
-    except FileExistsError:
-        raise _exists(file) from None
-    except OSError as error:
-        raise UsageError(f"cannot write {file}: {error.strerror}") from error
-
-
-def _exists(file: Path) -> UsageError:
-    return UsageError(f"{file} exists already", hint="Nothing was changed. Name another file with -f.")

@@ -9,6 +9,7 @@ from reconciler.cli.flags import ManifestFlags, PlanFlags, RequestFlags
 from reconciler.cli.inputs import Inputs, load_inputs
 from reconciler.cli.options import format_option, manifest_options, planning_options, request_options, state_option
 from reconciler.cli.planning import plan_for
+from reconciler.errors import UsageError
 from reconciler.model.plan import Plan
 from reconciler.render.plan_json import render_plan_json
 from reconciler.render.plan_text import render_plan
@@ -40,6 +41,8 @@ def command(
     Example:
       imgctl plan -l ring=canary
     """
+    if flags.refresh_only and not refresh:
+        raise UsageError("--refresh-only and --no-refresh contradict each other", hint="Leave one of them away.")
     inputs = load_inputs(console, source, state, announce=False)
     if refresh:
         import asyncio
@@ -56,9 +59,8 @@ def command(
 
 async def _refreshed(console: Console, inputs: Inputs, flags: PlanFlags, requests: RequestFlags) -> Plan:
     # Imported here: --no-refresh must not pay for a client that it never opens.
-    from reconciler.cli.wiring import connected, jobs_in_flight
-    from reconciler.cloud.observe import observe
+    from reconciler.cli.wiring import connected, look
 
     async with connected(console, inputs, requests) as connection:
-        observed = await observe(connection.client, jobs_in_flight(inputs.recorded))
+        observed = await look(connection.client, inputs)
     return plan_for(inputs, observed, connection.binding, flags)

@@ -1,0 +1,99 @@
+"""Which images of a server go once a further one is built: `keep_images`, and everything that forbids it.
+
+Off unless it is declared. A prune comes along with a build and is done only after that has succeeded; what concerns the
+moment of deletion (the held image by then, what servers show by then) execution looks at again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.model.observed import Observation
+from reconciler.model.plan import Action, Change
+from reconciler.model.record import Build, BuildStatus, Record, Recorded
+from reconciler.planning.subjects import Subject
+
+# Said all the same: whoever approves a plan must have seen what goes once the build can start.
+BUILD_UNAVAILABLE = "its build cannot start now"
+
+
+def with_prunes(
+    changes: Iterable[Change], subjects: Mapping[str, Subject], recorded: Recorded, observed: Observation | None
+) -> tuple[Change, ...]:
+    """The changes, and the prunes that come along with those that build; `subjects` by server id.
+
+    Without an observation the recorded images count as being there; with one, only those do that it shows.
+    """
+    changes = tuple(changes)
+    if not any(subject.declared is not None and subject.declared.keep_images for subject in subjects.values()):
+        return changes
+    untouchable = _Untouchable.of(recorded, observed)
+    building = [one for one in changes if one.action.builds or one.action is Action.RESUME]
+    prunes = [prune for one in building for prune in _prunes(one, subjects[one.server_id], observed, untouchable)]
+    return (*changes, *prunes)
+
+
+def own_images(record: Record) -> tuple[Build, ...]:
+    """The builds whose images imgctl itself made and that, as far as is recorded, are still there; oldest first."""
+    return tuple(
+        one
+        for one in record.builds
+        if one.status is BuildStatus.SUCCEEDED and one.image_id and not one.adopted and one.deleted_at is None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Untouchable:
+    """Images that no retention deletes: what a server shows, and what a record holds; by image id, whose they are."""
+
+    shown: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    claimed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recorded: Recorded, observed: Observation | None) -> _Untouchable:
+        shown: dict[str, set[str]] = {}
+        for server in observed.servers.values() if observed is not None else ():
+            shown.setdefault(server.image_id, set()).add(server.id)
+        claimed: dict[str, set[str]] = {}
+        for record in recorded.all_records:
+            # Of a forgotten server everything; a managed one has a retention of its own for what it does not hold.
+            builds = record.builds if record.retired_at is not None else ()
+            for one in (record.held, *builds):
+                if one is not None:
+                    claimed.setdefault(one.image_id, set()).add(record.server_id)
+        return cls(_frozen(shown), _frozen(claimed))
+
+    def forbids(self, image_id: str, server_id: str) -> bool:
+        """True where the image is another server's too; what the server itself shows and holds a build will change."""
+        own = {server_id}
+        return bool(self.shown.get(image_id, frozenset()) - own or self.claimed.get(image_id, frozenset()) - own)
+
+
+def _prunes(
+    change: Change, subject: Subject, observed: Observation | None, untouchable: _Untouchable
+) -> Iterator[Change]:
+    declared, record = subject.declared, subject.record
+    if declared is None or declared.keep_images is None or record is None:
+        return
+    there = [one for one in own_images(record) if observed is None or one.image_id in observed.images]
+    # The image that is being built is one more.
+    for build in there[: max(0, len(there) + 1 - declared.keep_images)]:
+        image = observed.images[build.image_id] if observed is not None else None
+        if (image is not None and image.protected) or untouchable.forbids(build.image_id, subject.server_id):
+            continue
+        built = f" of {build.finished_at:%Y-%m-%d}" if build.finished_at is not None else ""
+        yield Change(
+            name=change.name,
+            server_id=change.server_id,
+            action=Action.PRUNE,
+            reasons=(f"image {build.image_id}{built}", f"keep_images: {declared.keep_images}"),
+            before=build.spec,
+            unavailable=BUILD_UNAVAILABLE if change.unavailable else "",
+            image_id=build.image_id,
+            origin=change.origin,
+        )
+
+
+def _frozen(ids: Mapping[str, set[str]]) -> dict[str, frozenset[str]]:
+    return {image_id: frozenset(server_ids) for image_id, server_ids in ids.items()}

@@ -1,0 +1,111 @@
+"""Builds against the quota and against the image tasks of others, before any time is spent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.model.diagnostics import Severity
+from reconciler.model.plan import Action, Plan
+from reconciler.model.record import BuildStatus, Record
+from reconciler.model.spec import DeclaredServer, ImageSpec, Limits
+from tests.planning.figures import build, declared, image, observation, plan_of, record, server
+
+MINUTES_24 = 24 * 60.0
+
+
+def servers(count: int, **fields: Any) -> list[DeclaredServer]:
+    return [declared(f"n{i}", ImageSpec(f"n{i}-2"), server_id=f"s{i}", **fields) for i in range(count)]
+
+
+def records(count: int) -> list[Record]:
+    """Servers with one image each, that imgctl built."""
+    specs = [ImageSpec(f"n{i}-1") for i in range(count)]
+    builds = [build(spec=spec, image_id=f"i{i}", attempt_id=f"a{i}") for i, spec in enumerate(specs)]
+    return [
+        record(f"n{i}", spec, server_id=f"s{i}", image_id=f"i{i}", attempt=one)
+        for i, (spec, one) in enumerate(zip(specs, builds, strict=True))
+    ]
+
+
+def planned(count: int, free: int, *, keep: int | None = None, keeping: int = 0, **options: Any) -> Plan:
+    """Rebuilds of so many servers, of which the last `keeping` ones keep one image."""
+    declarations = [*servers(count - keeping), *servers(count, keep_images=keep)[count - keeping :]]
+    images = [image(f"i{i}", f"n{i}-1") for i in range(count)]
+    observed = observation(*(server(f"s{i}", image_id=f"i{i}") for i in range(count)), images=images, free=free)
+    return plan_of(declarations, records(count), observed, **options)
+
+
+def starting(plan: Plan) -> list[str]:
+    return [change.name for change in plan.changes if change.action.builds and change.starts]
+
+
+@pytest.mark.parametrize(("free", "names"), [(9, 4), (4, 4), (3, 3), (1, 1), (0, 0)])
+def test_builds_beyond_the_quota_are_unavailable(free: int, names: int) -> None:
+    plan = planned(4, free)
+    assert len(starting(plan)) == names
+    assert plan.queued == 0
+    assert plan.quota is not None
+    assert plan.quota.free == free
+    for change in plan.unavailable:
+        assert change.unavailable.startswith(f"no place in the quota of private images: {50 - free} of 50 are used")
+    if names == 3:
+        assert plan.unavailable[0].unavailable.endswith(", and 3 other builds come first")
+
+
+def test_builds_queue_for_the_places_that_prunes_give_back() -> None:
+    plan = planned(4, 1, keep=1, keeping=4)
+    assert len(starting(plan)) == 4
+    assert plan.queued == 3
+    assert not plan.unavailable
+    # One after the other.
+    assert plan.expected_seconds == pytest.approx(4 * MINUTES_24)
+
+
+def test_scarce_places_go_first_to_those_that_give_one_back() -> None:
+    # n3 keeps one image: built first, it gives its place to one of the others.
+    plan = planned(4, 1, keep=1, keeping=1)
+    assert sorted(starting(plan)) == ["n0", "n3"]
+    assert plan.queued == 1
+    assert [change.name for change in plan.changes if change.action is Action.PRUNE and change.starts] == ["n3"]
+
+
+def test_nothing_gives_a_place_back_before_it_has_taken_one() -> None:
+    plan = planned(4, 0, keep=1, keeping=4)
+    assert starting(plan) == []
+    assert len(plan.unavailable) == 8
+    assert plan.queued == 0
+
+
+def test_builds_in_flight_will_take_places_too() -> None:
+    running = build(BuildStatus.RUNNING, ImageSpec("n9-2"), job_id="j9")
+    mine = [*records(2), record("n9", server_id="s9", attempt=running)]
+    wanted = [*servers(2), declared("n9", ImageSpec("n9-2"), server_id="s9")]
+    observed = observation(*(server(f"s{i}") for i in (0, 1)), server("s9", "BUILDING"), free=2)
+    plan = plan_of(wanted, mine, observed)
+    assert starting(plan) == ["n0"]
+    assert plan.unavailable[0].unavailable.endswith(", and 2 other builds come first")
+
+
+def test_an_unknown_quota_holds_nothing_back() -> None:
+    observed = observation(*(server(f"s{i}") for i in range(4)))
+    assert len(starting(plan_of(servers(4), records(4), observed))) == 4
+
+
+@pytest.mark.parametrize(
+    ("others", "bound", "left"), [(0, 40, 40), (3, 40, 37), (3, 10, 10), (39, 40, 1), (45, 40, 1), (3, None, None)]
+)
+def test_image_tasks_of_others_leave_fewer_places(others: int, bound: int | None, left: int | None) -> None:
+    building = [server(f"x{i}", "BUILDING") for i in range(others)]
+    plan = plan_of(servers(1), records(1), observation(server("s0"), *building), limits=Limits(max_in_flight=bound))
+    assert plan.max_in_flight == left
+    said = [one.summary for one in plan.diagnostics if one.severity is Severity.NOTE]
+    assert len(said) == (bound is not None and left != bound)
+    assert all(f"that leaves {left}" in summary for summary in said)
+
+
+def test_a_server_that_builds_for_us_is_no_task_of_others() -> None:
+    running = record("n0", server_id="s0", attempt=build(BuildStatus.RUNNING, ImageSpec("n0-2"), job_id="j0"))
+    plan = plan_of(servers(1), [running], observation(server("s0", "BUILDING")), limits=Limits(max_in_flight=40))
+    assert plan.max_in_flight == 40
