@@ -29,9 +29,14 @@ def with_prunes(
     if not any(subject.declared is not None and subject.declared.keep_images for subject in subjects.values()):
         return changes
     untouchable = _Untouchable.of(recorded, observed)
-    building = [one for one in changes if one.action.builds or one.action is Action.RESUME]
+    building = [one for one in changes if one.action.builds or _may_succeed(one, subjects[one.server_id])]
     prunes = [prune for one in building for prune in _prunes(one, subjects[one.server_id], observed, untouchable)]
     return (*changes, *prunes)
+
+
+def _may_succeed(change: Change, subject: Subject) -> bool:
+    """True for a build in flight that has not failed by what the cloud says of its job."""
+    return change.action is Action.RESUME and not (subject.job is not None and subject.job.status == "FAILED")
 
 
 def own_images(record: Record) -> tuple[Build, ...]:

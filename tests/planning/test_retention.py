@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.observed import ObservedImage
+from reconciler.model.observed import ObservedImage, ObservedJob
 from reconciler.model.plan import Action, Plan
 from reconciler.model.record import Build, BuildStatus, Record
 from reconciler.model.spec import ImageSpec, Limits
@@ -114,6 +114,9 @@ def test_a_build_that_is_resumed_is_followed_by_its_prunes() -> None:
     mine = record(held=ImageSpec("office-3"), image_id="i3", attempt=running, history=[built(1), built(2), built(3)])
     plan = rebuilding(3, mine, shown(1, 2, 3))
     assert [change.action for change in plan.changes] == [Action.RESUME, Action.PRUNE]
+    failed = observation(server(), jobs=[ObservedJob("j1", "FAILED")], images=shown(1, 2, 3))
+    servers = [declared(spec=ImageSpec("office-9"), keep_images=3)]
+    assert [change.action for change in plan_of(servers, [mine], failed).changes] == [Action.RESUME]
 
 
 def test_without_a_look_at_the_cloud_the_recorded_images_count() -> None:
