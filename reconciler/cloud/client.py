@@ -202,7 +202,9 @@ class CloudClient:
 
     async def _patch_description(self, image_id: str, description: str, op: str) -> None:
         patch = [{"op": op, "path": "/__description", "value": description}]
-        await self._send(operations.UPDATE_IMAGE, {"image_id": image_id}, body=patch)
+        answer = await self._send(operations.UPDATE_IMAGE, {"image_id": image_id}, body=patch)
+        # A page of a proxy has a good status too: only the image itself says that it was edited.
+        _same(codec.read_image(answer.fields()), image_id, answer)
 
     async def image_quota(self) -> Quota:
         """How many private images there are and may be. Source: facts 1.16."""

@@ -34,6 +34,8 @@ _CODE_AND_MESSAGE = (("error_code", "error_msg"), ("errorCode", "errorMsg"), ("c
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _WINDOW = re.compile(r"limit:\s*\d+\s*,\s*time:\s*(\d{1,6})\s*(second|minute|hour)?", re.IGNORECASE)
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600}
+# IMS has a code of its own for too many requests (facts 6.4); with which status it comes is not documented.
+_FLOW_CONTROL = "IMG.0060"
 _NO_SUCH_API = frozenset({"0101", "0103"})
 _CLASSES: dict[int, type[Refused]] = {
     401: AuthenticationFailed,
@@ -128,7 +130,7 @@ def refusal(answer: Answer, *, advice: str = "", offset: timedelta = timedelta(0
         "request_id": request_id,
         "hint": _hint(answer, code, advice, offset),
     }
-    if answer.status == 429:
+    if answer.status == 429 or code == _FLOW_CONTROL:
         return Throttled(summary, retry_after=retry_after(answer, message), **details)
     if answer.status >= 500:
         return ServiceFailed(summary, retry_after=retry_after(answer, ""), **details)
@@ -167,7 +169,7 @@ def _hint(answer: Answer, code: str, advice: str, offset: timedelta) -> str:
         return SERVER_ID_HINT
     if status == 409:
         return "the server is busy: an image task is running, or it is neither ACTIVE nor BUILT; look at it again later"
-    if status == 429:
+    if status == 429 or code == _FLOW_CONTROL:
         return "too many requests: lower --max-requests, or wait"
     return ""
 

@@ -537,7 +537,7 @@ async def test_an_update_that_may_have_happened_is_not_repeated(failure: httpx.R
 @pytest.mark.parametrize("failure", [httpx.ConnectError("refused"), refused(429)])
 async def test_an_update_that_did_not_happen_is_repeated(failure: httpx.Response | Exception) -> None:
     cloud = Cloud(script(failure, ok(image(1))))
-    await cloud.client.update_description("i1", "x", has_one=True)
+    await cloud.client.update_description("image-00001", "x", has_one=True)
 
 
 async def test_quota() -> None:
