@@ -139,7 +139,10 @@ class Conflict(Refused):
 
 
 class Throttled(Refused):
-    """429: refused at the gateway, so any request may be repeated. `retry_after`: seconds, None where nothing said."""
+    """429, or IMS's own flow control: refused at once, so any request may be repeated.
+
+    `retry_after` is in seconds, None where nothing said.
+    """
 
     def __init__(self, summary: str, *, retry_after: float | None = None, **details: object) -> None:
         super().__init__(summary, **details)  # type: ignore[arg-type]

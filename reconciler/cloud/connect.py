@@ -98,7 +98,7 @@ async def _find_project(sender: Sender, region: str) -> str:
     answer = await sender.send(Call(LIST_PROJECTS, query={"name": region}))
     projects = answer.fields().objects("projects")
     # The filter is checked: another region's project would be the wrong place to build in.
-    ids = [project.id("id") for project in projects if project.text("name") == region]
+    ids = [project.id("id") for project in projects if project.known_text("name") == region]
     if len(ids) == 1:
         return ids[0]
     if not ids:
@@ -130,7 +130,12 @@ def _http_client(
             trust_env=transport is None and not all(is_loopback(url) for url in urls),
             timeout=TIMEOUT,
             limits=httpx.Limits(max_connections=max_requests, max_keepalive_connections=max_requests),
-            headers={"User-Agent": f"imgctl/{__version__}", "Accept": "application/json"},
+            # The sender unpacks gzip and nothing else.
+            headers={
+                "User-Agent": f"imgctl/{__version__}",
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+            },
             # A gateway's cookies are of no use, and the next request must not depend on the last one.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )

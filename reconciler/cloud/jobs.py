@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import aclosing, contextmanager
 
 from reconciler.cloud.client import CloudClient
-from reconciler.errors import AuthenticationFailed, BadRequest, CloudError, NotFound, PermissionDenied
+from reconciler.errors import AuthenticationFailed, BadAnswer, BadRequest, CloudError, NotFound, PermissionDenied
 from reconciler.model.observed import ObservedJob
 
 _PLAINLY_GOING_ON = ("RUNNING", "WAITING")
@@ -18,7 +18,7 @@ async def look_up_jobs(client: CloudClient, job_ids: Collection[str]) -> dict[st
 
     One page of running sub jobs serves a hundred builds. A sub job that is plainly going on says enough of its job;
     every other job is asked for by itself, since the job decides, not the sub job (facts 2.1). Raises CloudError
-    where the list could not be had for another reason than being refused, and AuthenticationFailed.
+    where the list could not be had for another reason than being refused or broken, and AuthenticationFailed.
     """
     wanted = set(job_ids)
     found: dict[str, ObservedJob] = {}
@@ -47,6 +47,9 @@ async def _going_on(client: CloudClient, wanted: set[str], status: str) -> dict[
         if error.status not in (403, 404, 405):
             raise
         client.sub_jobs_refused = True
+    except BadAnswer:
+        # For this look only: what the page would have told of is asked for one by one.
+        pass
     return found
 
 

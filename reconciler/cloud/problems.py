@@ -34,7 +34,7 @@ _CODE_AND_MESSAGE = (("error_code", "error_msg"), ("errorCode", "errorMsg"), ("c
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _WINDOW = re.compile(r"limit:\s*\d+\s*,\s*time:\s*(\d{1,6})\s*(second|minute|hour)?", re.IGNORECASE)
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600}
-# IMS has a code of its own for too many requests (facts 6.4); with which status it comes is not documented.
+# IMS has a code of its own for too many requests (facts 6.4), with the status 400 by its table of error codes.
 _FLOW_CONTROL = "IMG.0060"
 _NO_SUCH_API = frozenset({"0101", "0103"})
 _CLASSES: dict[int, type[Refused]] = {

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 _SHORTEST = 0.25
 _LONGEST = 60.0
+# While a build is not half through, by what builds take, its end can be noticed later than that.
+_LONGEST_EARLY = 120.0
 # Younger builds than this are looked at again after a tenth of their age, older ones after half of it.
 _YOUNG = 60.0
 
@@ -16,7 +18,7 @@ class Polling:
     """An interval, from how old the builds are. All figures are in seconds.
 
     A short build is noticed late by a tenth of its time, or by a second at most; the documented one of 24 minutes costs
-    about fifty-five looks, which a hundred builds share. `expected` is what a build takes: where that is short, no
+    about fifty looks, which a hundred builds share. `expected` is what a build takes: where that is short, no
     look waits longer than a tenth of it.
     """
 
@@ -29,4 +31,5 @@ class Polling:
     def _one(self, age: float) -> float:
         # Doubling from a quarter of a second to a second, so that what ends at once is noticed at once.
         least = max(0.05, min(1.0, max(_SHORTEST, age), self.expected / 10))
-        return max(least, min(_LONGEST, age * (0.1 if age < _YOUNG else 0.5)))
+        longest = _LONGEST_EARLY if age < self.expected / 2 - _LONGEST_EARLY else _LONGEST
+        return max(least, min(longest, age * (0.1 if age < _YOUNG else 0.5)))

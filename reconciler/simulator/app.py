@@ -9,7 +9,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from ipaddress import ip_address
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -26,13 +26,17 @@ from reconciler.simulator.answers import (
 )
 from reconciler.simulator.calls import Call, Operation
 from reconciler.simulator.faults import Faults
+from reconciler.simulator.garbage import Flood, broken
 from reconciler.simulator.signing import Signed
+from reconciler.simulator.throttling import throttle
 from reconciler.simulator.world import World
 
 # The gateway's limit for signed requests (facts sheet 3.2).
 MOST_BODY = 12 * 1024 * 1024
 # The scope's extension by which a server lets the app close a connection without an answer.
 HANG_UP = "imgctl.hang_up"
+# A body without an end ends here where nobody can hang up.
+_MOST_IN_PROCESS = 32 * 1024 * 1024
 _UNPUBLISHED = "The API does not exist or has not been published in the environment"
 _UNKNOWN = "(no such API)"
 
@@ -89,6 +93,10 @@ class Gateway:
         }
         if operation is not None and operation.service in ("iam", "iam-os"):
             headers["X-IAM-Trace-Id"] = f"token_{self._world.region}_null_{request_id}"
+        if isinstance(answer.body, Flood):
+            parts = answer.body.parts(None if _can_hang_up(scope) else _MOST_IN_PROCESS)
+            await StreamingResponse(parts, answer.status, headers, answer.content_type)(scope, receive, send)
+            return
         content = answer.content()
         kind = answer.content_type if content else None
         await Response(content, answer.status, headers, media_type=kind)(scope, receive, send)
@@ -147,11 +155,13 @@ class Gateway:
         now = world.now()
         world.settle(now)
         scoped = self._authenticate(operation, scope, headers, body, now)
-        self._throttle(name)
+        throttle(faults, name, now, anonymous=operation.access == "none")
         if operation.regional:
             self._check_project(operation, path, headers, scoped=scoped)
         if faults.strike("forbidden", name) is not None:
-            raise workspace_error(403, "WKS.00081102", "The user has no permission for this operation.")
+            raise _forbidden(operation)
+        if operation.service == "ims" and faults.strike("ims-flow-control", name) is not None:
+            raise ims_error(400, "IMG.0060", "The number of tasks exceeds the flow control limit.")
         self._fail(name)
         await self._hold.keep(name, "before")
         # Time may have passed while the request was held.
@@ -167,7 +177,8 @@ class Gateway:
         await self._hold.keep(name, "after")
         if faults.strike("drop-after", name) is not None:
             raise _ConnectionLost
-        return answer
+        variant = faults.garbage(name) if answer.status < 300 else ""
+        return broken(variant, answer) if variant else answer
 
     def _call(
         self,
@@ -204,15 +215,6 @@ class Gateway:
             identity.check_signature(self._world, signed, now)
             return True
         raise gateway_error(401, "APIGW.0301", "Incorrect IAM authentication information: x-auth-token not found")
-
-    def _throttle(self, name: str) -> None:
-        window = self._faults.seconds("throttle", name, 1.0)
-        if window is not None:
-            message = (
-                "The throttling threshold has been reached: "
-                f"policy user over ratelimit,limit:200,time:{max(1, round(window))} second"
-            )
-            raise gateway_error(429, "APIGW.0308", message)
 
     def _check_project(
         self, operation: Operation, path: Mapping[str, str], headers: Mapping[str, str], *, scoped: bool
@@ -260,6 +262,21 @@ async def _no_http(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "lifespan.shutdown.complete"})
     else:
         await send({"type": "websocket.close"})
+
+
+def _forbidden(operation: Operation) -> ApiError:
+    message = "The user has no permission for this operation."
+    match operation.service:
+        case "ims":
+            return ims_error(403, "IMG.0026", message)
+        case "iam" | "iam-os":
+            return iam_error(403, message)
+        case _:
+            return workspace_error(403, "WKS.00081102", message)
+
+
+def _can_hang_up(scope: Scope) -> bool:
+    return HANG_UP in (scope.get("extensions") or {})
 
 
 async def _hang_up(scope: Scope, receive: Receive) -> None:

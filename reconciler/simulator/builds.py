@@ -7,9 +7,13 @@ from datetime import datetime, timedelta
 from reconciler.simulator.records import BuildRequest, Fate, Job
 
 # Error codes of failed jobs: the one for the quota is IMS's own (facts sheet 6.4); no source names one for a build that
-# breaks, so it carries the image manager's "internal error".
+# breaks or is called off, so it carries the image manager's "internal error".
 QUOTA_CODE, QUOTA_MESSAGE = "IMG.0015", "The private image quota is used up."
 FAILED_CODE, FAILED_MESSAGE = "WKS.00211401", "The image could not be created: the instance did not shut down in time."
+_ENDS_IN_FAILURE = {
+    "ROLLBACK": "The image could not be created, and the task was rolled back.",
+    "ABORTING": "The image task was cancelled.",
+}
 
 
 def new_job(
@@ -31,7 +35,7 @@ def new_job(
     runs_at = at + timedelta(seconds=fate.waiting)
     visible_at = at + timedelta(seconds=fate.lag)
     ends_at: datetime | None = runs_at + timedelta(seconds=build_time)
-    abnormal_at = None
+    troubled_at = None
     outcome, code, message = "SUCCESS", "", ""
     if full:
         outcome, code, message = "FAILED", QUOTA_CODE, QUOTA_MESSAGE
@@ -40,9 +44,15 @@ def new_job(
         outcome, code, message = "FAILED", FAILED_CODE, FAILED_MESSAGE
     elif fate.stuck:
         ends_at = None
-    elif fate.abnormal is not None:
-        abnormal_at = runs_at + timedelta(seconds=build_time / 2)
-        ends_at = runs_at + timedelta(seconds=build_time + fate.abnormal) if fate.abnormal else None
+    elif fate.trouble in _ENDS_IN_FAILURE:
+        outcome, code, message = "FAILED", FAILED_CODE, _ENDS_IN_FAILURE[fate.trouble]
+        lasts = build_time / 2 if fate.trouble_seconds is None else fate.trouble_seconds
+        troubled_at = runs_at + timedelta(seconds=build_time / 2)
+        ends_at = troubled_at + timedelta(seconds=lasts)
+    elif fate.trouble:
+        troubled_at = runs_at + timedelta(seconds=build_time / 2)
+        late = fate.trouble_seconds
+        ends_at = runs_at + timedelta(seconds=build_time + late) if late else None
     return Job(
         id=job_id,
         sub_job_id=sub_job_id,
@@ -55,7 +65,9 @@ def new_job(
         visible_at=visible_at,
         # What nothing shows cannot have ended either.
         ends_at=max(ends_at, visible_at) if ends_at is not None else None,
-        abnormal_at=abnormal_at,
+        waits_as=fate.waits_as,
+        troubled_at=troubled_at,
+        trouble=fate.trouble if troubled_at is not None else "",
         outcome=outcome,
         error_code=code,
         error_message=message,

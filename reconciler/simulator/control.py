@@ -3,6 +3,9 @@
     GET    /_simulator/ledger                what came in
     PATCH  /_simulator/servers/{id}          {"status": …, "image_id": …, "name": …}, any of them
     DELETE /_simulator/servers/{id}
+    POST   /_simulator/images                {"name": …, "description": …, "protected": …, "created_at": …}: an image of
+                                             the project's that imgctl did not build; the name only must be given.
+                                             Answers {"id": …}
     PATCH  /_simulator/images/{id}           {"status": …, "protected": …, "name": …, "description": …}, any of them
     DELETE /_simulator/images/{id}
     PATCH  /_simulator/world                 {"build_time": …, "quota": …}, any of them
@@ -20,11 +23,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
+from reconciler.simulator import catalogue
 from reconciler.simulator.answers import Answer, ApiError, BadValue
 from reconciler.simulator.calls import Call, Operation
 from reconciler.simulator.errors import SimulatorError
+from reconciler.simulator.records import Image
 
 
 @dataclass
@@ -105,6 +112,37 @@ def delete_server(call: Call) -> Answer:
     return Answer(204)
 
 
+def add_image(call: Call) -> Answer:
+    """Make a private image behind everybody's back, as of now where no time is given."""
+    fields = checked_fields(call, name=str, description=str, protected=bool, created_at=str)
+    world, name = call.world, str(fields.get("name", ""))
+    if not name:
+        raise BadValue("name must be given")
+    created_at = _time(fields["created_at"]) if "created_at" in fields else call.now
+    image = Image(
+        id=catalogue.uuid_of(world.seed, "image-by-hand", world.number()),
+        name=name,
+        description=str(fields.get("description", "")) or None,
+        status="active",
+        kind="private",
+        protected=bool(fields.get("protected", False)),
+        created_at=created_at,
+        updated_at=created_at,
+    )
+    world.images.add(image)
+    world.touch()
+    return Answer(201, {"id": image.id})
+
+
+def _time(text: object) -> datetime:
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(str(text))
+        # As far from the ends of the calendar as a world's file allows.
+        if moment.tzinfo is not None and 1970 < moment.year < 9000:
+            return moment.astimezone(UTC)
+    raise BadValue("created_at must be a time with its zone, as in 2026-11-02T12:00:00Z")
+
+
 def change_image(call: Call) -> Answer:
     """Change an image behind everybody's back."""
     fields = checked_fields(call, status=str, protected=bool, name=str, description=str)
@@ -180,6 +218,7 @@ def operations(hold: Hold) -> tuple[Operation, ...]:
         ("GET", "/ledger", show_ledger),
         ("PATCH", "/servers/{server_id}", change_server),
         ("DELETE", "/servers/{server_id}", delete_server),
+        ("POST", "/images", add_image),
         ("PATCH", "/images/{image_id}", change_image),
         ("DELETE", "/images/{image_id}", delete_image),
         ("PATCH", "/world", change_world),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from reconciler.simulator.answers import Answer, BadValue, ims_error, second_time
@@ -142,6 +142,9 @@ def list_images(call: Call) -> Answer:
         raise BadValue("sort_key or sort_dir is invalid")
     tests = _filters(call)
     images = [image for image in _candidates(call) if all(test(image) for test in tests)]
+    # The international pages say that Windows images cannot be queried (facts sheet 1.13); of others there are none.
+    if call.faults.strike("hide-windows-images", call.operation) is not None:
+        images = []
     # Everything belongs to the default enterprise project, which is also the default of the parameter.
     if call.query.get("enterprise_project_id", "") not in _DEFAULT_PROJECT:
         images = []
@@ -222,7 +225,10 @@ def update_image(call: Call) -> Answer:
 
 
 def delete_image(call: Call) -> Answer:
-    """DeleteImage: 204 also where there is no such image, so the answer proves nothing (facts sheet 1.15)."""
+    """DeleteImage: 204 also where there is no such image, so the answer proves nothing (facts sheet 1.15).
+
+    An image that is deleted late is shown as it was until then, and counts: no source says what status it has.
+    """
     if call.body:
         call.json_object()
     image = call.world.images.get(call.path["image_id"])
@@ -233,7 +239,11 @@ def delete_image(call: Call) -> Answer:
             raise ims_error(403, "IMG.0028", "The image is protected and cannot be deleted.")
         if image.status in ("queued", "saving"):
             raise ims_error(400, "IMG.0090", "The image is being created and cannot be deleted.")
-        call.world.images.delete(image)
+        lag = call.faults.seconds("delete-lag", call.operation, 1.0)
+        if lag:
+            call.world.delete_image_late(image, call.now + timedelta(seconds=lag))
+        else:
+            call.world.images.delete(image)
         call.world.touch()
     return Answer(204)
 

@@ -44,14 +44,17 @@ class BuildRequest:
 class Fate:
     """What the faults decided about one build when its request came; seconds throughout.
 
-    `lag`: nothing shows it for so long. `waiting`: it stays WAITING before it runs. `abnormal`: its sub job is ABNORMAL
-    from half-way on, for so long past the time it would have ended; None: it is not. `stuck`: it never ends.
-    `accept_busy`: it is taken even where a build runs already.
+    `lag`: nothing shows it for so long. `waiting`: it has the status `waits_as` before it runs. `trouble`: the status
+    that its sub job has from half-way on while the job goes on RUNNING, empty for none; `trouble_seconds` is how long
+    it lasts, None where the fault did not say. `stuck`: it never ends. `accept_busy`: it is taken even where a build
+    runs already.
     """
 
     lag: float = 0.0
     waiting: float = 0.0
-    abnormal: float | None = None
+    waits_as: str = "WAITING"
+    trouble: str = ""
+    trouble_seconds: float | None = None
     stuck: bool = False
     failed: bool = False
     blank_name: bool = False
@@ -62,9 +65,9 @@ class Fate:
 class Job:
     """One build with its one sub job. Its status at any time follows from the times in it and from nothing else.
 
-    `ends_at` None: it never ends. `outcome` and the error hold from `ends_at` on. `visible_at`: nothing shows the build
-    before that; `status_before` is what the server shows until then. `settled`: its end was applied to the server and
-    to IMS.
+    `ends_at` None: it never ends. `outcome` and the error hold from `ends_at` on. `waits_as` is its status before
+    `runs_at`, `trouble` its sub job's from `troubled_at` on. `visible_at`: nothing shows the build before that;
+    `status_before` is what the server shows until then. `settled`: its end was applied to the server and to IMS.
     """
 
     id: str
@@ -76,7 +79,9 @@ class Job:
     runs_at: datetime
     visible_at: datetime
     ends_at: datetime | None
-    abnormal_at: datetime | None
+    waits_as: str
+    troubled_at: datetime | None
+    trouble: str
     outcome: str
     error_code: str
     error_message: str
@@ -91,15 +96,15 @@ class Job:
         return self.ends_at is not None and self.ends_at <= now
 
     def status(self, now: datetime) -> str:
-        """The job's status, one of WAITING, RUNNING, SUCCESS, FAILED."""
+        """The job's status: WAITING, RUNNING, SUCCESS, FAILED, or the word that a fault gave it."""
         if self.ended(now):
             return self.outcome
-        return "WAITING" if now < self.runs_at else "RUNNING"
+        return self.waits_as if now < self.runs_at else "RUNNING"
 
     def sub_status(self, now: datetime) -> str:
-        """The sub job's status: the job's, but for an abnormal one."""
-        if self.abnormal_at is not None and self.abnormal_at <= now and not self.ended(now):
-            return "ABNORMAL"
+        """The sub job's status: the job's, unless it is in trouble."""
+        if self.troubled_at is not None and self.troubled_at <= now and not self.ended(now):
+            return self.trouble
         return self.status(now)
 
 
@@ -116,7 +121,8 @@ class Late:
 class Image:
     """An image in IMS. `description` None: the attribute is missing, so it cannot be replaced but only added.
 
-    `kind` is IMS's `__imagetype`: `private` or `gold`. `instance_id`: the ECS instance it was made from.
+    `kind` is IMS's `__imagetype`: `private` or `gold`. `instance_id`: the ECS instance it was made from. `gone_at`: it
+    was deleted and is shown until then; None: it was not.
     """
 
     id: str
@@ -133,6 +139,7 @@ class Image:
     min_ram: int = 0
     max_ram: str = "0"
     size: int = 42_949_672_960
+    gone_at: datetime | None = None
 
 
 @dataclass

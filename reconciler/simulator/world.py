@@ -80,7 +80,7 @@ class World:
         self._saved = -1
         self._stamp: object = None
         self._lagging: dict[str, Job] = {}
-        self._due: list[tuple[datetime, int, Late | Job]] = []
+        self._due: list[tuple[datetime, int, Late | Job | Image]] = []
         self._due_serial = 0
 
     @classmethod
@@ -229,6 +229,8 @@ class World:
         self.servers = {server.id: server for server in servers}
         for image in images:
             self.images.add(image)
+            if image.gone_at is not None:
+                self._schedule(image.gone_at, image)
         self.jobs.restore(jobs)
         for job in self.jobs:
             if not job.settled:
@@ -244,7 +246,7 @@ class World:
         """The time in the world, UTC."""
         return self.clock().astimezone(UTC)
 
-    def _schedule(self, at: datetime, what: Late | Job) -> None:
+    def _schedule(self, at: datetime, what: Late | Job | Image) -> None:
         self._due_serial += 1
         heapq.heappush(self._due, (at, self._due_serial, what))
 
@@ -255,6 +257,10 @@ class World:
             if isinstance(what, Late):
                 self.late.remove(what)
                 self._take_late(what, at)
+            elif isinstance(what, Image):
+                # Somebody else may have deleted it before its time.
+                if self.images.get(what.id) is what:
+                    self.images.delete(what)
             else:
                 self._end(what, at)
 
@@ -338,6 +344,12 @@ class World:
         self.late.append(late)
         self._schedule(at, late)
         self.touch()
+
+    def delete_image_late(self, image: Image, at: datetime) -> None:
+        """Delete an image at a later time; being asked again does not put that off."""
+        if image.gone_at is None:
+            image.gone_at = at
+            self._schedule(at, image)
 
     def shown_status(self, server: Server, now: datetime) -> str:
         """The status that the API shows: a build that nothing shows yet leaves it as it was."""

@@ -16,7 +16,7 @@ from reconciler.simulator.files import write_private
 from reconciler.simulator.records import Image, Job, Key, Late, Ledger, Server, Token
 
 FORMAT = "imgctl-simulator-world"
-VERSION = 1
+VERSION = 2
 # Every number of a world that is no whole number is a number of seconds.
 MOST_SECONDS = 1e9
 

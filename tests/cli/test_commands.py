@@ -15,6 +15,8 @@ import pytest
 
 from reconciler import __version__
 from reconciler.cli.app import COMMANDS
+from reconciler.simulator.faults import FAULT_KINDS
+from reconciler.simulator.garbage import VARIANTS
 from tests.support import SERVER_IDS, Imgctl, StartCloud, WriteManifest
 
 OFFICE, CAD, WEB = SERVER_IDS
@@ -170,7 +172,15 @@ def test_simulate_serves_until_it_is_told_to_stop(imgctl: Imgctl, folder: Path) 
         child.send_signal(signal.SIGTERM)
         child.communicate(timeout=20)
     assert child.returncode == 0
-    assert imgctl("simulate", "--fault", "nonsense=1").code == 1
+
+
+def test_simulate_lists_the_faults_that_there_are(imgctl: Imgctl) -> None:
+    for text, texts in (("nonsense=1", FAULT_KINDS), ("garbage=1:nonsense", VARIANTS)):
+        ran = imgctl("simulate", "--fault", text)
+        assert ran.code == 1
+        first, *listed = ran.err.splitlines()
+        assert "'nonsense'; there are:" in first
+        assert [line.split(maxsplit=1) for line in listed] == [[name, told] for name, told in texts.items()]
 
 
 def test_a_reader_that_goes_away_is_no_error(folder: Path, write_manifest: WriteManifest) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import logging
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,7 @@ import pytest
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.connect import open_client
 from reconciler.cloud.retry import RetryPolicy
-from reconciler.cloud.sending import Exchange
+from reconciler.cloud.sending import LARGEST_BODY, Exchange
 from reconciler.cloud.settings import resolve_settings
 from reconciler.errors import BadAnswer, CloudError, OutcomeUnknown, RequestNotSent, UsageError
 from reconciler.model.spec import ImageSpec
@@ -242,6 +243,75 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_unpacked() -> No
     head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
     async with peer(once(head + bomb)) as url, client_of(url) as client:
         with pytest.raises(BadAnswer, match="larger than 16 MiB"):
+            await client.list_servers()
+
+
+async def test_an_answer_without_an_end_is_read_no_further_than_the_limit() -> None:
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await read_request(reader)
+        writer.write(HEAD + b"\r\n")
+        while not writer.is_closing():
+            writer.write(b" " * 65536)
+            sent += 65536
+            await writer.drain()
+
+    async with peer(serve) as url, client_of(url) as client:
+        with pytest.raises(BadAnswer, match="larger than 16 MiB"):
+            await client.list_servers()
+        with pytest.raises(OutcomeUnknown, match="larger than 16 MiB"):
+            await client.recreate_image("s1", SPEC, before_send=nothing)
+    # Twice the limit, and what the sockets hold.
+    assert sent < 2 * LARGEST_BODY + 32 * 1024**2
+
+
+@pytest.mark.parametrize("size", [LARGEST_BODY, LARGEST_BODY + 1])
+@pytest.mark.parametrize("encoding", ["gzip", ""])
+async def test_the_limit_is_exact(encoding: str, size: int) -> None:
+    body = b'{"items": []}'.ljust(size)
+    packed = gzip.compress(body, compresslevel=1) if encoding else body
+    head = b"Content-Length: %d\r\nContent-Encoding: %s\r\n\r\n" % (len(packed), encoding.encode())
+    async with peer(once(HEAD + head + packed)) as url, client_of(url) as client:
+        if size == LARGEST_BODY:
+            assert await client.list_servers() == []
+        else:
+            with pytest.raises(BadAnswer, match="larger than 16 MiB"):
+                await client.list_servers()
+
+
+async def test_a_bomb_takes_no_more_memory_than_the_limit() -> None:
+    bomb = gzip.compress(b"\0" * 400 * 1024 * 1024, compresslevel=9)
+    head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    async with peer(once(head + bomb)) as url, client_of(url) as client:
+        tracemalloc.start()
+        try:
+            with pytest.raises(BadAnswer):
+                await client.list_servers()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    # The body, the piece that was unpacked last, and a copy.
+    assert peak < 4 * LARGEST_BODY
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate", "br", "zstd", "nonsense"])
+async def test_an_encoding_that_was_not_asked_for_is_not_unpacked(encoding: str) -> None:
+    # Packed twice, a few kilobytes would be a terabyte.
+    body = gzip.compress(gzip.compress(b'{"items": []}'))
+    head = HEAD + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (encoding.encode(), len(body))
+    async with peer(once(head + body)) as url, client_of(url) as client:
+        with pytest.raises(BadAnswer, match="was not asked for"):
+            await client.list_servers()
+
+
+@pytest.mark.parametrize("cut", [1, 8, 20])
+async def test_a_packed_answer_without_its_end_is_not_used(cut: int) -> None:
+    body = gzip.compress(b'{"items": []}' + b" " * 100)[:-cut]
+    head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with peer(once(head + body)) as url, client_of(url) as client:
+        with pytest.raises(BadAnswer):
             await client.list_servers()
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from reconciler.simulator import Faults, World, create_app
+from reconciler.simulator import Faults, World, create_app, serving
+
+if TYPE_CHECKING:
+    from tests.simulator.sdk import Sdk
 
 OFFICE = "25b1dd14-0c84-4558-aa57-03a6c54b8e75"
 CAD = "697612196993040384"
@@ -115,6 +118,21 @@ class Cloud:
 
     def ledger(self) -> dict[str, Any]:
         return dict(self.get("/_simulator/ledger").json())
+
+
+@pytest.fixture
+def sdk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sdk]:
+    """A world of twelve servers with builds of 0.2 s, over TCP, for the official SDKs."""
+    # Late: most tests need none of them, and they take their time to load.
+    from tests.simulator.sdk import Sdk
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    world, faults = World.create(12, 0.2), Faults()
+    with serving(world, faults=faults) as url:
+        sdk = Sdk(world, faults, url)
+        yield sdk
+        sdk.close()
 
 
 @pytest.fixture

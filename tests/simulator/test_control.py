@@ -64,6 +64,32 @@ def test_images_change_and_go_behind_our_back(cloud: Cloud) -> None:
     assert cloud.send("DELETE", path).status_code == cloud.send("PATCH", path, json={}).status_code == 404
 
 
+def test_an_image_is_made_behind_our_back(cloud: Cloud) -> None:
+    made = cloud.send("POST", "/_simulator/images", json={"name": "by hand"})
+    assert made.status_code == 201
+    image = cloud.get(f"/v2/images/{made.json()['id']}").json()
+    assert (image["name"], image["__imagetype"], image["status"], image["protected"]) == (
+        "by hand",
+        "private",
+        "active",
+        False,
+    )
+    assert "__description" not in image
+    assert image["created_at"] == "2026-11-02T12:00:00Z"
+    body = {"name": "old", "description": "of last year", "protected": True, "created_at": "2025-11-02T14:00:00+02:00"}
+    old = cloud.send("POST", "/_simulator/images", json=body).json()["id"]
+    image = cloud.get(f"/v2/images/{old}").json()
+    assert (image["__description"], image["protected"], image["created_at"]) == (
+        "of last year",
+        True,
+        "2025-11-02T12:00:00Z",
+    )
+    listed = cloud.get("/v2/cloudimages?__imagetype=private").json()["images"]
+    assert [each["id"] for each in listed] == [made.json()["id"], old]
+    assert cloud.get("/v1/cloudimages/quota").json()["quotas"]["resources"][0]["used"] == 2
+    assert cloud.ledger()["builds"] == []
+
+
 def test_the_world_changes(cloud: Cloud) -> None:
     assert cloud.send("PATCH", "/_simulator/world", json={"build_time": 5, "quota": 2}).status_code == 204
     job_id = cloud.build()
@@ -77,6 +103,12 @@ def test_the_world_changes(cloud: Cloud) -> None:
         ("PATCH", "servers/25b1dd14-0c84-4558-aa57-03a6c54b8e75", {"status": 7}),
         ("PATCH", "servers/25b1dd14-0c84-4558-aa57-03a6c54b8e75", {"other": "x"}),
         ("PATCH", "servers/25b1dd14-0c84-4558-aa57-03a6c54b8e75", []),
+        ("POST", "images", {}),
+        ("POST", "images", {"name": ""}),
+        ("POST", "images", {"name": "a", "kind": "gold"}),
+        ("POST", "images", {"name": "a", "created_at": "yesterday"}),
+        ("POST", "images", {"name": "a", "created_at": "2026-11-02T12:00:00"}),
+        ("POST", "images", {"name": "a", "created_at": "9999-12-31T23:59:59-12:00"}),
         ("PATCH", "world", {"build_time": True}),
         ("PATCH", "world", {"build_time": -1}),
         ("PATCH", "world", {"quota": 1.5}),

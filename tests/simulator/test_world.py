@@ -59,6 +59,22 @@ def test_everything_is_there_again(make_cloud: Callable[..., Cloud], tmp_path: P
     assert again.build(name="office-3") not in (first, second, third)
 
 
+def test_an_image_that_is_being_deleted_goes_in_the_next_process(
+    make_cloud: Callable[..., Cloud], tmp_path: Path
+) -> None:
+    path = tmp_path / "w.json"
+    cloud = make_cloud(path=path)
+    cloud.build()
+    cloud.clock.advance(100)
+    image = f"/v2/images/{cloud.server()['image_id']}"
+    cloud.faults("delete-lag=1:30")
+    assert cloud.send("DELETE", image).status_code == 204
+    again = reopened(cloud, path)
+    assert again.get(image).status_code == 200
+    cloud.clock.advance(30)
+    assert again.get(image).status_code == reopened(cloud, path).get(image).status_code == 404
+
+
 def test_the_file_is_private_and_written_before_the_answer(make_cloud: Callable[..., Cloud], tmp_path: Path) -> None:
     path = tmp_path / "w.json"
     cloud = make_cloud(path=path)
@@ -139,7 +155,7 @@ def document(path: Path) -> dict[str, Any]:
         (lambda _: "[]", "no imgctl-simulator-world"),
         (lambda d: json.dumps(d)[:-20], "not JSON"),
         (lambda d: json.dumps(d | {"format": "other"}), "no imgctl-simulator-world"),
-        (lambda d: json.dumps(d | {"version": 2}), "version 2"),
+        (lambda d: json.dumps(d | {"version": 1}), "version 1"),
         (lambda d: json.dumps(d | {"more": 1}), "more"),
         (lambda d: json.dumps({k: v for k, v in d.items() if k != "jobs"}), "jobs"),
         (lambda d: json.dumps(d | {"quota": True}), r"world\.quota"),

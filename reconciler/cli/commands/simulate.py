@@ -70,5 +70,6 @@ def command(
 
         serve(simulated, port, faults=behaviour, env_file=env_file, on_listening=listening)
     except SimulatorError as error:
-        raise UsageError(str(error)) from error
+        summary, _, details = str(error).partition("\n")
+        raise UsageError(summary, hint=details) from error
     return 0
