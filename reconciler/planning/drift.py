@@ -13,9 +13,21 @@ from reconciler.planning.differ import diff_specs
 IMAGE_GONE = "the held image is gone from IMS"
 
 
+def same_description(one: str, other: str) -> bool:
+    """True for descriptions that differ in the blanks around them at most.
+
+    The API takes blanks at the end (facts 1.2), and nobody says whether IMS keeps them: if it does not, an edit for
+    their sake would be asked for again and again.
+    """
+    return one.strip() == other.strip()
+
+
 def shown_spec(held: Held, image: ObservedImage | None) -> ImageSpec:
     """What is held as IMS shows it now: its name and description; as recorded where IMS did not tell."""
-    return held.spec if image is None else replace(held.spec, name=image.name, description=image.description)
+    if image is None:
+        return held.spec
+    same = same_description(image.description, held.spec.description)
+    return replace(held.spec, name=image.name, description=held.spec.description if same else image.description)
 
 
 def refresh_of(record: Record, image: ObservedImage | None, *, gone: bool) -> Change | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reconciler.cloud.client import CloudClient
+from reconciler.errors import NotFound
 from tests.support import SERVER_IDS, Cloud, Imgctl, StartCloud, WriteManifest
 
 OFFICE, CAD, WEB = SERVER_IDS
@@ -241,3 +246,86 @@ def test_without_waiting_only_what_has_a_place_is_submitted(
     # The next apply takes up the build, prunes after it, and goes on with the others.
     assert "1 resumed" in release(imgctl, cloud, 2)
     assert names(cloud) == ["cad-2", "office-2", "web-2"]
+
+
+def test_an_image_that_somebody_else_deletes_first_is_gone_all_the_same(
+    imgctl: Imgctl,
+    folder: Path,
+    start_cloud: StartCloud,
+    write_manifest: WriteManifest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cloud = start_cloud()
+    write_manifest({"office": {"server_id": OFFICE, "keep_images": 1}})
+    release(imgctl, cloud, 1)
+    real = CloudClient.delete_image
+
+    async def too_late(client: CloudClient, image_id: str) -> None:
+        await real(client, image_id)
+        raise NotFound("no such image", operation="DeleteImage", status=404, code="IMG.0027")
+
+    monkeypatch.setattr(CloudClient, "delete_image", too_late)
+    release(imgctl, cloud, 2)
+    assert builds_of(folder)[0]["deleted_at"]
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_an_interrupt_during_a_deletion_hears_its_answer_but_waits_for_no_brake(
+    imgctl: Imgctl,
+    folder: Path,
+    start_cloud: StartCloud,
+    write_manifest: WriteManifest,
+    monkeypatch: pytest.MonkeyPatch,
+    answered: bool,
+) -> None:
+    cloud = start_cloud()
+    write_manifest({"office": {"server_id": OFFICE, "keep_images": 1}})
+    release(imgctl, cloud, 1)
+    oldest = builds_of(folder)[0]["image_id"]
+    real = CloudClient.delete_image
+
+    async def interrupted(client: CloudClient, image_id: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(0 if answered else 3600)
+        await real(client, image_id)
+
+    monkeypatch.setattr(CloudClient, "delete_image", interrupted)
+    if not answered:
+        monkeypatch.setattr("reconciler.execution.images._ANSWER_SECONDS", 0.05)
+    said = release(imgctl, cloud, 2, code=130)
+    if answered:
+        assert f"pruned (image {oldest} (office-1) deleted)" in said
+        assert builds_of(folder)[0]["deleted_at"]
+        return
+    # Never "not started": nobody knows whether the request has left.
+    assert f"the run was stopped while IMS was asked to delete image {oldest}: the next plan tells" in said
+    assert "1 rebuilt, 1 failed" in said
+    assert names(cloud) == ["office-1", "office-2"]
+
+
+def test_a_deletion_whose_outcome_cannot_be_seen_says_that_it_was_asked_for(
+    imgctl: Imgctl,
+    folder: Path,
+    start_cloud: StartCloud,
+    write_manifest: WriteManifest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cloud = start_cloud()
+    write_manifest({"office": {"server_id": OFFICE, "keep_images": 1}})
+    release(imgctl, cloud, 1)
+    oldest = builds_of(folder)[0]["image_id"]
+    real = CloudClient.delete_image
+
+    async def then_dark(client: CloudClient, image_id: str) -> None:
+        await real(client, image_id)
+        cloud.faults("forbidden=1@GET /v2")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CloudClient, "delete_image", then_dark)
+        said = release(imgctl, cloud, 2, code=3)
+    assert f"IMS was asked to delete image {oldest}: " in said
+    cloud.faults()
+    # The next apply that has something to do finds it gone, and asks for it no more.
+    release(imgctl, cloud, 3)
+    assert cloud.ledger["requests"]["DELETE /v2/images/{image_id}"] == 2
+    assert builds_of(folder)[0]["deleted_at"]
