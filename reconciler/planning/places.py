@@ -65,8 +65,13 @@ def tasks_of_others(subjects: Iterable[Subject], observed: Observation | None) -
     return sum(server.status == "BUILDING" and server.id not in ours for server in observed.servers.values())
 
 
-def at_one_time(bound: int | None, others: int) -> int | None:
-    """How many builds may be in flight: `bound` (None: any number), less the image tasks of others within IMS's own."""
-    if bound is None or not others:
-        return bound
-    return max(1, min(bound, CONCURRENT_IMAGE_TASKS - others))
+def at_one_time(bound: int | None, others: int, unselected: int) -> int | None:
+    """How many builds of this plan may be in flight together: `bound` (None: any number), less what is under way.
+
+    `others` is how many image tasks somebody else has: IMS's own bound is for all. `unselected` of our builds are in
+    flight on servers that this plan leaves out: `bound` is for them too.
+    """
+    if bound is None:
+        return None
+    left = min(bound, CONCURRENT_IMAGE_TASKS - others) if others else bound
+    return max(1, left - unselected)

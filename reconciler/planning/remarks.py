@@ -111,6 +111,18 @@ def other_images(subjects: Iterable[Subject], observed: Observation | None) -> I
         )
 
 
+def builds_elsewhere(unselected: int, bound: int | None) -> Iterator[Diagnostic]:
+    """A note where builds that this plan leaves out take a part of the bound on builds at one time."""
+    if not unselected or bound is None:
+        return
+    builds = "1 build is" if unselected == 1 else f"{unselected} builds are"
+    yield Diagnostic(
+        Severity.NOTE,
+        f"{builds} in flight on servers that the selectors leave out, and count towards the {bound} at one time",
+        hint="imgctl wait records how they end.",
+    )
+
+
 def other_tasks(others: int, bound: int | None) -> Iterator[Diagnostic]:
     """A note where somebody else's image tasks leave fewer places than are asked for; `bound` None: any number."""
     if not others or bound is None or bound <= CONCURRENT_IMAGE_TASKS - others:

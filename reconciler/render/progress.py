@@ -105,6 +105,8 @@ def _next_steps(outcome: Outcome) -> Iterable[str]:
             recorded = "though the state could not be written: the job IDs stand above"
         yield f"{plural(running, 'build')} {verb} in the cloud {recorded}."
         yield "  imgctl wait  picks them up and records their images; it starts nothing."
+        if outcome.postponed:
+            yield "  imgctl apply  does so too, and prunes what they replace."
     if outcome.stopped and outcome.of(ResultKind.NOT_STARTED):
         yield "  imgctl apply continues with what was not started."
     if outcome.of(ResultKind.UNCLEAR):

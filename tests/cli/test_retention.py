@@ -201,7 +201,7 @@ def test_a_queue_moves_on_as_prunes_give_places_back(
     release(imgctl, cloud, 1)
     plan = imgctl("plan", "--var", "release=2", env=cloud.env)
     assert "3 in the quota now" not in plan.out
-    assert "Private images: 3 of 4 in the quota now, 3 afterwards; 2 of the builds wait for places" in plan.out
+    assert "Private images: 3 of 4 in the quota now, 3 afterwards.\n2 of the builds wait for places" in plan.out
     said = release(imgctl, cloud, 2)
     assert "3 rebuilt, 3 pruned" in said
     assert names(cloud) == ["cad-2", "office-2", "web-2"]
@@ -329,3 +329,49 @@ def test_a_deletion_whose_outcome_cannot_be_seen_says_that_it_was_asked_for(
     release(imgctl, cloud, 3)
     assert cloud.ledger["requests"]["DELETE /v2/images/{image_id}"] == 2
     assert builds_of(folder)[0]["deleted_at"]
+
+
+def test_builds_that_are_left_out_keep_their_places_in_the_quota(
+    imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest
+) -> None:
+    cloud = start_cloud(quota=5)
+    write_manifest(ALL, defaults={"image": {"name": "${server.name}-${var.release}"}, "keep_images": 1})
+    release(imgctl, cloud, 1)
+    cloud.world.build_time = 3600
+    release(imgctl, cloud, 2, "--no-wait", "--target", "web")
+    cloud.world.build_time = 0.1
+    plan = imgctl("plan", "--var", "release=2", "--exclude", "web", env=cloud.env)
+    assert "1 build is in flight on servers that the selectors leave out" in plan.out
+    assert "Private images: 3 of 5 in the quota now, 4 afterwards.\n1 of the builds waits for places" in plan.out
+    said = release(imgctl, cloud, 2, "--exclude", "web")
+    assert "2 rebuilt, 2 pruned" in said
+    assert "IMG.0015" not in said
+
+
+def test_a_build_that_has_ended_is_recorded_without_waiting(
+    imgctl: Imgctl, folder: Path, start_cloud: StartCloud, write_manifest: WriteManifest
+) -> None:
+    cloud = start_cloud()
+    write_manifest({"office": OFFICE, "cad": CAD})
+    release(imgctl, cloud, 1, "--no-wait")
+    cloud.wait_for_builds()
+    assert "its end will be recorded" in imgctl("plan", env=cloud.env).out
+    looks = cloud.ledger["requests"]["GET /v1/{project_id}/image-server-jobs/{job_id}"]
+    assert "2 resumed" in release(imgctl, cloud, 1, "--no-wait")
+    # What the plan was made of is not asked for again.
+    assert cloud.ledger["requests"]["GET /v1/{project_id}/image-server-jobs/{job_id}"] == looks + 2
+    assert "No changes." in imgctl("plan", env=cloud.env).out
+
+
+def test_prunes_that_are_not_due_yet_leave_nothing_undone(
+    imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest
+) -> None:
+    cloud = start_cloud()
+    write_manifest({"office": {"server_id": OFFICE, "keep_images": 1}})
+    release(imgctl, cloud, 1)
+    said = release(imgctl, cloud, 2, "--no-wait")
+    assert "Apply complete! 1 running, 1 not started" in said
+    assert "its build is in flight: the apply that records its image prunes" in said
+    assert "imgctl apply  does so too, and prunes what they replace." in said
+    assert "1 resumed, 1 pruned" in release(imgctl, cloud, 2)
+    assert names(cloud) == ["office-2"]

@@ -88,6 +88,25 @@ def test_builds_in_flight_will_take_places_too() -> None:
     assert plan.unavailable[0].unavailable.endswith(", and 2 other builds come first")
 
 
+def test_builds_that_wait_for_places_come_in_waves_no_larger_than_the_bound() -> None:
+    plan = planned(6, 4, keep=1, keeping=6, limits=Limits(max_in_flight=2))
+    assert plan.queued == 2
+    assert plan.expected_seconds == pytest.approx(3 * MINUTES_24)
+
+
+@pytest.mark.parametrize(("bound", "left"), [(40, 37), (3, 1), (None, None)])
+def test_builds_on_servers_that_are_left_out_count_towards_the_bound(bound: int | None, left: int | None) -> None:
+    running = [build(BuildStatus.RUNNING, ImageSpec(f"n{i}-2"), job_id=f"j{i}") for i in range(4)]
+    mine = [record(f"n{i}", server_id=f"s{i}", attempt=one) for i, one in enumerate(running)]
+    observed = observation(*(server(f"s{i}", "BUILDING") for i in range(4)), server("s4"), free=9)
+    plan = plan_of(servers(5), mine, observed, targets=["n3", "n4"], limits=Limits(max_in_flight=bound))
+    assert plan.max_in_flight == left
+    assert plan.in_flight == 4
+    notes = [one.summary for one in plan.diagnostics]
+    said = f"3 builds are in flight on servers that the selectors leave out, and count towards the {bound} at one time"
+    assert notes == ([said] if bound else [])
+
+
 def test_an_unknown_quota_holds_nothing_back() -> None:
     observed = observation(*(server(f"s{i}") for i in range(4)))
     assert len(starting(plan_of(servers(4), records(4), observed))) == 4
