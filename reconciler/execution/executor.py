@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
-from reconciler.errors import AuthenticationFailed, CloudError, ImgctlError
+from reconciler.errors import AuthenticationFailed, ImgctlError
 from reconciler.execution.build import BuildTask
 from reconciler.execution.images import prune_image, update_image
 from reconciler.execution.places import NoPlace, Places
@@ -120,7 +120,7 @@ class _Executor:
             return (await self._run.interruptible(self._run.cloud.image_quota())).free
         except Stopped:
             raise NoPlace("the run was stopped") from None
-        except CloudError as error:
+        except ImgctlError as error:
             if isinstance(error, AuthenticationFailed):
                 self._run.stop(StopReason.ERROR, error)
             raise NoPlace(f"the quota of private images could not be read: {error.summary}") from error
