@@ -60,8 +60,8 @@ async def update_image(run: Run, change: Change) -> Result:
 async def prune_image(run: Run, change: Change) -> Result:
     """Delete an image whose successor has just been built, and see that it is gone.
 
-    Everything that forbids it is looked at once more, as it is now: what is held, what any server shows, and whether
-    somebody has protected the image since.
+    Everything that forbids it is looked at once more, as it is now: whether the successor is there, what is held, what
+    any server shows, and whether somebody has protected the image since.
     """
     return await _ending(run, change, _prune(run, change))
 
@@ -118,6 +118,7 @@ def _shows(image: ObservedImage, spec: ImageSpec) -> bool:
 
 async def _prune(run: Run, change: Change) -> None:
     image_id = change.image_id
+    await _check_successor(run, change)
     await _check_unused(run, change)
     image = await _look(run, image_id)
     if image is None:
@@ -131,6 +132,23 @@ async def _prune(run: Run, change: Change) -> None:
     await _record(run, gone, f"image {image_id} {how}")
     named = f" ({change.before.name})" if change.before is not None else ""
     run.report(RecordChanged(change.name, change.action, f"image {image_id}{named} {how}"))
+
+
+async def _check_successor(run: Run, change: Change) -> None:
+    """What the server holds now must be in IMS: a job that succeeded is no image yet, and this may be the last one."""
+    held = run.writer.recorded.servers[change.server_id].held
+    if held is None:
+        raise _Ended(ResultKind.NOT_STARTED, "the server holds no image, so none is pruned")
+    begun = time.monotonic()
+    pauses = _pauses(run)
+    while True:
+        image = await _look(run, held.image_id)
+        if image is not None and not why_not_editable(image):
+            return
+        if time.monotonic() - begun > _SHOWN_SECONDS:
+            how = f"is {image.status}" if image is not None else "does not show itself"
+            raise _Ended(ResultKind.NOT_STARTED, f"the new image {held.image_id} {how} in IMS, so nothing is pruned")
+        await run.pause(next(pauses))
 
 
 async def _check_unused(run: Run, change: Change) -> None:

@@ -40,17 +40,23 @@ def _may_succeed(change: Change, subject: Subject) -> bool:
 
 
 def own_images(record: Record) -> tuple[Build, ...]:
-    """The builds whose images imgctl itself made and that, as far as is recorded, are still there; oldest first."""
-    return tuple(
-        one
-        for one in record.builds
-        if one.status is BuildStatus.SUCCEEDED and one.image_id and not one.adopted and one.deleted_at is None
-    )
+    """The builds whose images imgctl itself made and that, as far as is recorded, are still there; oldest first.
+
+    One without a job is not among them: its request's outcome was unknown, and a person has said which image it is.
+    """
+    return tuple(one for one in record.builds if _is_own(one) and one.deleted_at is None)
+
+
+def _is_own(build: Build) -> bool:
+    return build.status is BuildStatus.SUCCEEDED and bool(build.image_id and build.job_id) and not build.adopted
 
 
 @dataclass(frozen=True, slots=True)
 class _Untouchable:
-    """Images that no retention deletes: what a server shows, and what a record holds; by image id, whose they are."""
+    """Images that no retention deletes but the one of their own server, if any: by image id, whose they are.
+
+    That is what servers show, and what records hold or have held, forgotten ones too.
+    """
 
     shown: Mapping[str, frozenset[str]] = field(default_factory=dict)
     claimed: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -62,9 +68,7 @@ class _Untouchable:
             shown.setdefault(server.image_id, set()).add(server.id)
         claimed: dict[str, set[str]] = {}
         for record in recorded.all_records:
-            # Of a forgotten server everything; a managed one has a retention of its own for what it does not hold.
-            builds = record.builds if record.retired_at is not None else ()
-            for one in (record.held, *builds):
+            for one in (record.held, *record.builds):
                 if one is not None:
                     claimed.setdefault(one.image_id, set()).add(record.server_id)
         return cls(_frozen(shown), _frozen(claimed))
