@@ -375,3 +375,53 @@ def test_prunes_that_are_not_due_yet_leave_nothing_undone(
     assert "imgctl apply  does so too, and prunes what they replace." in said
     assert "1 resumed, 1 pruned" in release(imgctl, cloud, 2)
     assert names(cloud) == ["office-2"]
+
+
+def test_nothing_goes_while_the_new_image_is_not_to_be_seen(
+    imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = start_cloud()
+    write_manifest({"office": {"server_id": OFFICE, "keep_images": 1}})
+    release(imgctl, cloud, 1)
+    # The job succeeds, yet IMS has nothing: the old image is the last one.
+    monkeypatch.setattr(cloud.world.images, "add", lambda image: None)
+    monkeypatch.setattr("reconciler.execution.images._SHOWN_SECONDS", 0.1)
+    said = release(imgctl, cloud, 2, code=3)
+    assert "does not show itself in IMS, so nothing is pruned" in said
+    assert names(cloud) == ["office-1"]
+
+
+def test_an_image_that_is_found_gone_is_recorded_though_nothing_else_changes(
+    imgctl: Imgctl, folder: Path, start_cloud: StartCloud, write_manifest: WriteManifest
+) -> None:
+    cloud = start_cloud()
+    write_manifest({"office": {"server_id": OFFICE, "keep_images": 2}})
+    for number in (1, 2):
+        release(imgctl, cloud, number)
+    # As after a run that was cut off between a deletion and its record.
+    oldest = cloud.world.images.get(builds_of(folder)[0]["image_id"])
+    assert oldest is not None
+    cloud.world.images.delete(oldest)
+    assert "No changes." in release(imgctl, cloud, 2)
+    assert builds_of(folder)[0]["deleted_at"]
+    before = cloud.ledger["requests"]["GET /v2/images/{image_id}"]
+    assert "No changes." in release(imgctl, cloud, 2)
+    assert cloud.ledger["requests"]["GET /v2/images/{image_id}"] == before
+
+
+def test_what_a_forgotten_server_held_is_not_looked_for(
+    imgctl: Imgctl, folder: Path, start_cloud: StartCloud, write_manifest: WriteManifest
+) -> None:
+    cloud = start_cloud()
+    write_manifest({"office": OFFICE, "cad": CAD})
+    release(imgctl, cloud, 1)
+    held = cloud.world.images.get(builds_of(folder)[0]["image_id"])
+    write_manifest({"cad": CAD})
+    release(imgctl, cloud, 1)
+    assert held is not None
+    cloud.world.images.delete(held)
+    assert "No changes." in release(imgctl, cloud, 1)
+    assert "GET /v2/images/{image_id}" not in cloud.ledger["requests"]
+    # Declared again, it is: the plan says what will follow.
+    write_manifest({"office": OFFICE, "cad": CAD})
+    assert "rebuild follows at the next apply" in imgctl("plan", env=cloud.env).out
