@@ -201,7 +201,7 @@ class _Executor:
 
     async def _heartbeat(self, begun: float) -> None:
         """Say at intervals that builds are in flight, so that nobody takes the silence for a hang."""
-        total = sum(change.action.builds or change.action is Action.RESUME for change in self._run.plan.changes)
+        total = len(self._builds) + len(self._resumed)
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             in_flight = self._run.watcher.watching
