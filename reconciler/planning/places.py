@@ -13,6 +13,7 @@ from reconciler.planning.subjects import Subject
 
 # So many image creation tasks run in a region at one time, by default (facts sheet, 1.16).
 CONCURRENT_IMAGE_TASKS = 40
+NO_PLACE = "no place in the quota of private images"
 
 
 def with_places(changes: Iterable[Change], quota: Quota | None, in_flight: int) -> tuple[tuple[Change, ...], int]:
@@ -40,7 +41,7 @@ def with_places(changes: Iterable[Change], quota: Quota | None, in_flight: int) 
         else:
             placed += 1
             room += prunes[change.server_id] - 1
-    why = f"no place in the quota of private images: {quota.used} of {quota.limit} are used"
+    why = f"{NO_PLACE}: {quota.used} of {quota.limit} are used"
     if placed or in_flight:
         why += f", and {placed + in_flight} other builds come first"
 

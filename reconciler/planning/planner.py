@@ -19,6 +19,7 @@ from reconciler.planning.places import at_one_time, tasks_of_others, with_places
 from reconciler.planning.remarks import (
     builds_elsewhere,
     failed_look_ups,
+    full_quota,
     gone_servers,
     loosened,
     lost_state,
@@ -111,6 +112,7 @@ def make_plan(
             *gone_servers(selected.values(), observed),
             *same_names(changes, recorded, observed),
             *other_images(selected.values(), observed),
+            *full_quota(changes, selected.values(), observed),
             *builds_elsewhere(unselected, options.limits.max_in_flight),
             *other_tasks(others, options.limits.max_in_flight),
             *failed_look_ups(observed),

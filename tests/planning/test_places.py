@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from reconciler.model.diagnostics import Severity
+from reconciler.model.observed import Quota
 from reconciler.model.plan import Action, Plan
 from reconciler.model.record import BuildStatus, Record
 from reconciler.model.spec import DeclaredServer, ImageSpec, Limits
@@ -52,6 +54,29 @@ def test_builds_beyond_the_quota_are_unavailable(free: int, names: int) -> None:
         assert change.unavailable.startswith(f"no place in the quota of private images: {50 - free} of 50 are used")
     if names == 3:
         assert plan.unavailable[0].unavailable.endswith(", and 3 other builds come first")
+
+
+def test_a_full_quota_says_what_to_do_and_what_retention_has_left_over() -> None:
+    # n0 was built by a run that was cut off before it pruned: it has one image more than it keeps.
+    mine = records(2)
+    old = mine[0].attempt
+    newer = build(spec=ImageSpec("n0-2"), image_id="i9", attempt_id="a9")
+    mine[0] = record(
+        "n0", ImageSpec("n0-2"), server_id="s0", image_id="i9", attempt=newer, history=[old] if old else []
+    )
+    images = [image("i0", "n0-1"), image("i1", "n1-1"), image("i9", "n0-2")]
+    observed = observation(server("s0", image_id="i9"), server("s1", image_id="i1"), images=images, free=0)
+    plan = plan_of(servers(2, keep_images=1), mine, observed)
+    assert [change.name for change in plan.changes if change.action.builds] == ["n1"]
+    (caution,) = plan.diagnostics
+    assert caution.summary == "1 build finds no place in the quota of private images"
+    assert caution.hint.splitlines() == [
+        "Delete images that nobody needs, or have the quota raised.",
+        "Older than keep_images, and pruned once that server is built: i0 of n0",
+    ]
+    roomy = plan_of(servers(2, keep_images=1), mine, replace(observed, quota=Quota(3, 4)))
+    assert roomy.diagnostics == ()
+    assert roomy.plan_id == plan.plan_id
 
 
 def test_builds_queue_for_the_places_that_prunes_give_back() -> None:

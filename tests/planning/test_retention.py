@@ -79,6 +79,11 @@ def test_images_that_are_gone_or_unknown_are_neither_counted_nor_pruned() -> Non
     assert pruned(rebuilding(2, marked, shown(1, 2, 3))) == ["i2"]
 
 
+def test_an_image_that_somebody_has_renamed_is_shown_under_its_new_name() -> None:
+    plan = rebuilding(3, THREE, [image("i1", "golden, keep"), *shown(2, 3)])
+    assert plan.changes[-1].reasons == ("image i1 of 2026-11-04", "named 'golden, keep' in IMS now", "keep_images: 3")
+
+
 def test_what_imgctl_did_not_build_stays() -> None:
     assert pruned(rebuilding(1, office(built(1, adopted=True), built(2), built(3)), shown(1, 2, 3))) == ["i2", "i3"]
     failed = replace(build(BuildStatus.FAILED), image_id="i1")
