@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from reconciler.cli.console import Console
 from reconciler.cli.flags import ApplyFlags, LockFlags, PlanFlags, RequestFlags
@@ -17,7 +18,7 @@ from reconciler.cli.wiring import build_context, connected, look, on_signals
 from reconciler.cloud.client import CloudClient
 from reconciler.errors import NotApproved, TimedOut
 from reconciler.execution.executor import execute
-from reconciler.execution.records import guards_to_note
+from reconciler.execution.records import found_gone, guards_to_note
 from reconciler.execution.run import Run, Settings
 from reconciler.model.observed import Observation
 from reconciler.model.outcome import Outcome, StopReason
@@ -37,8 +38,11 @@ async def apply_plan(
         console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
         if all(change.unavailable for change in plan.changes):
             if planned.writer.recorded.exists:
-                # A server that is protected from today on must be protected for the next plan.
-                await planned.writer.commit(*guards_to_note(plan, planned.writer.recorded))
+                # A server that is protected from today on must be protected for the next plan, and what is gone is not
+                # to be looked for any more.
+                recorded, now = planned.writer.recorded, datetime.now(UTC) + planned.client.clock_offset
+                guards, gone = guards_to_note(plan, recorded), found_gone(recorded, planned.observed, now)
+                await planned.writer.commit(*guards, *gone)
             return 3 if plan.changes else 0
         _approve(console, plan, how)
         settings = Settings(

@@ -133,10 +133,16 @@ async def look(client: CloudClient, inputs: Inputs) -> Observation:
 
 
 def _images_to_look_at(inputs: Inputs) -> list[str]:
-    """What drift and retention depend on: the held images, and where `keep_images` is declared the earlier ones too."""
-    keeping = {one.server_id for one in inputs.manifest.servers.values() if one.keep_images is not None}
-    images = [record.held.image_id for record in inputs.recorded.all_records if record.held is not None]
-    for record in inputs.recorded.servers.values():
+    """What drift and retention depend on: the held images, and where `keep_images` is declared the earlier ones too.
+
+    Of forgotten servers only those that are declared again: what the others held concerns nobody.
+    """
+    declared = {one.server_id: one for one in inputs.manifest.servers.values()}
+    keeping = {server_id for server_id, one in declared.items() if one.keep_images is not None}
+    managed, retired = inputs.recorded.servers.values(), inputs.recorded.retired.values()
+    records = [*managed, *(record for record in retired if record.server_id in declared)]
+    images = [record.held.image_id for record in records if record.held is not None]
+    for record in managed:
         if record.server_id in keeping:
             images += [build.image_id for build in own_images(record)]
     return images

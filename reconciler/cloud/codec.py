@@ -86,5 +86,9 @@ def read_quota(body: Fields) -> Quota:
     quotas = body.object("quotas")
     for resource in quotas.objects("resources"):
         if resource.text("type") == "image":
-            return Quota(used=resource.number("used"), limit=resource.number("quota"))
+            used, limit = resource.number("used"), resource.number("quota")
+            if used < 0 or limit < 0:
+                # Other services say "no limit" so; here it is not documented, and must not read as "no place".
+                raise resource.unusable("quota", f"is {used} used of {limit}")
+            return Quota(used, limit)
     raise quotas.unusable("resources", "has no entry of type image")

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 
 # A server accepts recreate-image in these states only (API page of the OpenAPI definition, facts sheet 1.2).
 BUILDABLE = frozenset({"ACTIVE", "BUILT"})
+# Every other status of a job may still change (facts sheet, 2.1).
+_JOB_ENDS = frozenset({"SUCCESS", "FAILED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,11 @@ class ObservedJob:
     error_message: str = ""
     began_at: datetime | None = None
     ended_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        """True where its status will not change any more."""
+        return self.status in _JOB_ENDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,6 +228,11 @@ async def test_unusable_bodies(operation: str, body: bytes, words: str) -> None:
             {"quotas": {"resources": [{"type": "image", "used": 1, "quota": True}]}},
             "quotas.resources[0].quota is true or false, not a whole number",
         ),
+        (
+            "ShowImageQuota",
+            {"quotas": {"resources": [{"type": "image", "used": 1, "quota": -1}]}},
+            "quotas.resources[0].quota is 1 used of -1",
+        ),
     ],
 )
 async def test_bad_fields_are_named(operation: str, body: object, words: str) -> None:
