@@ -71,6 +71,11 @@ def why_unusable(identity: Identity) -> str:
         return f"{job.id} is no image but a job that has made none"
     if image is None:
         return f"{what} is gone from IMS"
+    if image.kind not in ("", "private"):
+        # What recreate-image makes is private. Nobody could edit this one, and it is not the server's.
+        return (
+            f"{what} is no private image of this project but a {'public' if image.kind == 'gold' else image.kind} one"
+        )
     return f"{what} is {image.status}" if image.status in _UNUSABLE else ""
 
 

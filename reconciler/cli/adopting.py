@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from difflib import get_close_matches
 
-from reconciler.cli.adopted import image_build, job_build, name_holder
+from reconciler.cli.adopted import image_build, job_build, name_holder, why_unusable
 from reconciler.cli.console import Console
 from reconciler.cli.flags import LockFlags, RequestFlags
 from reconciler.cli.inputs import Inputs
@@ -103,6 +103,8 @@ async def _image(client: CloudClient, declared: DeclaredServer, image_id: str, c
         )
     if identity.image is None:
         raise UsageError(f"image {image_id} could not be looked up: {identity.problem}", hint="Nothing was changed.")
+    if why := why_unusable(identity):
+        raise UsageError(f"{why}: it cannot be held", hint="Nothing was changed.")
     return image_build(identity.image, declared.image, context)
 
 

@@ -78,6 +78,7 @@ def read_image(item: Fields) -> ObservedImage:
         description=item.text("__description"),
         protected=item.flag("protected"),
         created_at=item.time("created_at"),
+        kind=item.text("__imagetype"),
     )
 
 

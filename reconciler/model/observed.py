@@ -49,7 +49,11 @@ class ObservedJob:
 
 @dataclass(frozen=True, slots=True)
 class ObservedImage:
-    """A private image in IMS. `status` is `active` once it can be used or edited."""
+    """An image in IMS. `status` is `active` once it can be used or edited.
+
+    `kind` is IMS's word: `private`, or `gold` (public), `shared`, `market`; empty where it did not say. The lists that
+    imgctl asks for have private ones only, but by its id any image can be shown.
+    """
 
     id: str
     name: str
@@ -57,6 +61,7 @@ class ObservedImage:
     description: str = ""
     protected: bool = False
     created_at: datetime | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
