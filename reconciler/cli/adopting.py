@@ -83,6 +83,11 @@ async def _job(client: CloudClient, declared: DeclaredServer, job_id: str, conte
         job = await client.show_job(job_id)
     except NotFound as error:
         raise UsageError(f"the cloud knows no image job {job_id}", hint="An image id goes with --image-id.") from error
+    if not job.makes_image:
+        raise UsageError(
+            f"job {job_id} makes no image: it creates or deletes something else",
+            hint="The job of a build is the one that recreate-image has returned. Nothing was changed.",
+        )
     return job_build(job, declared.image, context)
 
 
@@ -90,7 +95,7 @@ async def _image(client: CloudClient, declared: DeclaredServer, image_id: str, c
     """An image as a build that has succeeded; a job's id taken for an image would make every later step wrong."""
     identity = (await identify(client, [image_id]))[image_id]
     job = identity.job
-    if job is not None:
+    if job is not None and job.makes_image:
         made = f", or --image-id {job.image_id}, which it has made" if identity.image is not None else ""
         raise UsageError(
             f"{image_id} is no image but an image job, which is {job.status or 'in no known state'}",
@@ -101,9 +106,10 @@ async def _image(client: CloudClient, declared: DeclaredServer, image_id: str, c
             f"IMS knows no image {image_id}, and it is no image job either",
             hint="Look it up in the console: an image's id under IMS, a job's (--job-id) in what started it.",
         )
-    if identity.image is None:
+    if identity.problem:
         raise UsageError(f"image {image_id} could not be looked up: {identity.problem}", hint="Nothing was changed.")
-    if why := why_unusable(identity):
+    why = why_unusable(identity)
+    if why or identity.image is None:
         raise UsageError(f"{why}: it cannot be held", hint="Nothing was changed.")
     return image_build(identity.image, declared.image, context)
 

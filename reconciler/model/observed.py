@@ -32,7 +32,8 @@ class ObservedJob:
     """A build job, from its sub job's page or from ShowImageJob. Times are UTC.
 
     `status` is the job's own where `job_status_known`, otherwise the sub job's: one page of sub jobs serves a hundred
-    builds but says nothing of the jobs themselves. `image_id` counts only with SUCCESS.
+    builds but says nothing of the jobs themselves. `image_id` counts only with SUCCESS. `makes_image` is False where
+    its type is one that never makes any, such as the creation of a server.
     """
 
     id: str
@@ -45,6 +46,7 @@ class ObservedJob:
     error_message: str = ""
     began_at: datetime | None = None
     ended_at: datetime | None = None
+    makes_image: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -355,3 +355,40 @@ def test_what_cannot_be_held_is_recorded_by_no_way(
         # The server shows an image that is not recorded: nothing is built before a person has decided.
         assert imgctl("plan", "--target", "office*", "--format", "json", env=cloud.env).json["summary"]["gated"] == 1
     assert not (folder / "imgctl.state.json").exists()
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "SUCCESS"])
+@pytest.mark.parametrize("kind", ["CREATE_SERVER", "DELETE_IMAGE"])
+def test_a_job_that_makes_no_image_is_not_taken_for_a_build(
+    imgctl: Imgctl,
+    folder: Path,
+    start_cloud: StartCloud,
+    write_manifest: WriteManifest,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str,
+    kind: str,
+) -> None:
+    cloud = start_cloud(build_time=0.01 if status == "SUCCESS" else 60)
+    write_manifest({"office": OFFICE})
+    assert imgctl("apply", "--auto-approve", "--no-wait", env=cloud.env).code == 0
+    if status == "SUCCESS":
+        cloud.wait_for_builds()
+    for path in folder.glob("imgctl.state.json*"):
+        path.unlink()
+    job_id = cloud.ledger["builds"][0]["job_id"]
+    cloud.world.servers[OFFICE].image_id = ""
+    cloud.world.servers[OFFICE].status = "ACTIVE"
+    monkeypatch.setattr("reconciler.simulator.jobs.BUILD_JOB", kind)
+    as_job = imgctl("import", "office", "--job-id", job_id, env=cloud.env)
+    assert as_job.code == 1
+    assert f"job {job_id} makes no image" in as_job.err
+    as_image = imgctl("import", "office", "--image-id", job_id, env=cloud.env)
+    assert as_image.code == 1
+    assert f"{job_id} is no image but a job that makes none" in as_image.err
+    (folder / "imgctl.yaml").unlink()
+    (folder / "terraform.tfstate").write_text(tfstate(resource("office", terraform_image(job_id, OFFICE))))
+    ran = imgctl("init", "--from-tfstate", "terraform.tfstate", env=cloud.env)
+    assert ran.code == 3
+    assert f"{job_id} is no image but a job that makes none; nothing is recorded of it." in ran.out
+    # Nobody waits for it.
+    assert "No build is in flight." in imgctl("wait", env=cloud.env).out
