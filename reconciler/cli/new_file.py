@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from pathlib import Path
 
 from reconciler.errors import UsageError
 
 
 def check_new(file: Path) -> None:
-    """Raise UsageError where something has this name already, a link that leads nowhere included."""
+    """Raise UsageError where something has this name already, a link that leads nowhere included, or has no folder."""
     if os.path.lexists(file):
         raise _exists(file)
+    if not file.parent.is_dir():
+        make = f"mkdir -p {shlex.quote(str(file.parent))}"
+        raise UsageError(f"there is no folder {file.parent}", hint=f"Create it first: {make}")
 
 
 def write_new(file: Path, text: str) -> None:
@@ -23,7 +27,7 @@ def write_new(file: Path, text: str) -> None:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
-            except OSError:
+            except BaseException:
                 with contextlib.suppress(OSError):
                     file.unlink()
                 raise

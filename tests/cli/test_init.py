@@ -209,6 +209,37 @@ def test_a_look_up_that_fails_writes_nothing(
     assert written(folder) == []
 
 
+@pytest.mark.parametrize("where", ["east/imgctl.yaml", "the east/a/imgctl.yaml", "file/imgctl.yaml"])
+def test_a_folder_that_is_not_there_is_said_before_anything_is_asked(
+    imgctl: Imgctl, folder: Path, start_cloud: StartCloud, where: str
+) -> None:
+    cloud = start_cloud()
+    (folder / "file").write_text("")
+    for flags in ((), ("--from-cloud",)):
+        ran = imgctl("init", *flags, "-f", where, env=cloud.env)
+        assert ran.code == 1
+        assert f"there is no folder {Path(where).parent}" in ran.err
+    assert "mkdir -p 'the east/a'" in ran.err or "the east" not in where
+    assert written(folder) == ["file"]
+    assert not cloud.ledger["requests"]
+
+
+def test_an_interrupted_start_leaves_nothing_behind(
+    imgctl: Imgctl, folder: Path, start_cloud: StartCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = start_cloud()
+    give_image(cloud.world, OFFICE, "office-1")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reconciler.cli.starting.load_inputs", interrupted)
+        assert imgctl("init", "--from-cloud", env=cloud.env).code == 130
+    assert written(folder) == []
+    assert imgctl("init", "--from-cloud", env=cloud.env).code == 0
+
+
 def test_the_starter_needs_no_state(imgctl: Imgctl, folder: Path) -> None:
     (folder / "imgctl.state.json").write_text("{}")
     assert imgctl("init", "--region", "cn-north-4").code == 0
