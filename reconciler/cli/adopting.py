@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 
 from reconciler.cli.adopted import image_build, job_build, name_holder, why_unusable
@@ -23,6 +23,8 @@ from reconciler.render.terminal import clean
 from reconciler.state import events
 
 _ENDED = ("SUCCESS", "FAILED")
+# Clocks differ: what a request has made may seem older than it by this much, as in rule 3a.
+_CLOCK_TOLERANCE = timedelta(minutes=5)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -132,6 +134,13 @@ async def _check_settles(client: CloudClient, declared: DeclaredServer, attempt:
             f"{declared.name} has a build in flight that makes {attempt.spec.name!r}; this is {build.spec.name!r}",
             hint="End the build in flight first: imgctl state settle --not-issued or --failed.",
         )
+    if build.requested_at < attempt.requested_at - _CLOCK_TOLERANCE:
+        what = f"job {build.job_id} began" if build.job_id else f"image {build.image_id} was made"
+        raise UsageError(
+            f"{declared.name} has a build in flight, requested on {attempt.requested_at:%Y-%m-%d %H:%M} UTC; "
+            f"{what} before that, on {build.requested_at:%Y-%m-%d %H:%M}",
+            hint="End the build in flight first: imgctl state settle --not-issued or --failed.",
+        )
     if attempt.status is not BuildStatus.RUNNING:
         return
     with suppress(NotFound):
@@ -159,7 +168,16 @@ def _events(declared: DeclaredServer, attempt: Build | None, build: Build) -> li
     if build.status is not BuildStatus.RUNNING:
         ended_at = build.finished_at or datetime.now(UTC)
         happened.append(
-            events.BuildEnded(server_id, attempt.attempt_id, build.status, ended_at, build.image_id, build.error)
+            events.BuildEnded(
+                server_id,
+                attempt.attempt_id,
+                build.status,
+                ended_at,
+                build.image_id,
+                build.error,
+                # That an image came of the request is a person's word alone: it must never be pruned for that.
+                adopted=not build.job_id,
+            )
         )
     return happened
 
