@@ -96,6 +96,18 @@ def test_what_no_manifest_can_hold_is_protected_and_said(imgctl: Imgctl, folder:
     assert imgctl("show", "office-template", "--format", "json").json["held"]["image_name"] == "Win (gold)"
 
 
+def test_a_screen_of_problems_is_shown_and_the_file_has_them_all(
+    imgctl: Imgctl, folder: Path, start_cloud: StartCloud
+) -> None:
+    cloud = start_cloud(servers=40)
+    for one in cloud.world.servers.values():
+        one.status = "BUILDING"
+    ran = imgctl("init", "--from-cloud", env=cloud.env)
+    assert ran.out.count("It is BUILDING") == 30
+    assert "\n  and 10 more\n" in ran.out
+    assert (folder / "imgctl.yaml").read_text(encoding="utf-8").count("    # It is BUILDING") == 40
+
+
 def test_no_default_name_is_that_of_an_image(imgctl: Imgctl, folder: Path, start_cloud: StartCloud) -> None:
     cloud = start_cloud()
     give_image(cloud.world, OFFICE, "cad-template-1")
@@ -110,9 +122,12 @@ def test_deleted_images_and_unrecorded_builds_stay_gated(imgctl: Imgctl, folder:
     gone = give_image(cloud.world, OFFICE, "office-1")
     cloud.world.images.delete(cloud.world.images.get(gone))  # type: ignore[arg-type]
     give_image(cloud.world, CAD, "cad-1")
-    cloud.world.servers[CAD].status = "BUILDING"
+    cloud.world.servers[CAD].status = cloud.world.servers[WEB].status = "BUILDING"
     ran = imgctl("init", "--from-cloud", env=cloud.env)
     assert ran.code == 3
+    assert (
+        "web-template: It is BUILDING, and that build is not recorded: imgctl import NAME --job-id JOB_ID." in ran.out
+    )
     assert f"office-template: Its image is not recorded: image {gone} is gone from IMS" in ran.out
     assert "cad-template: Its image is not recorded: it is BUILDING" in ran.out
     assert written(folder) == ["imgctl.yaml"]
