@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 from pathlib import Path
+from uuid import uuid4
 
 from reconciler.errors import UsageError
 
@@ -20,21 +21,35 @@ def check_new(file: Path) -> None:
 
 
 def write_new(file: Path, text: str) -> None:
-    """Write the file; a half-written one is not left behind. Raises UsageError."""
+    """Write the file, which has its name only once it is whole: half a manifest may be valid too. Raises UsageError."""
+    draft = file.with_name(f".{file.name}.{uuid4().hex[:8]}.new")
     try:
-        with file.open("x", encoding="utf-8") as stream:
-            try:
+        try:
+            with draft.open("x", encoding="utf-8") as stream:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    file.unlink()
-                raise
+            _name(draft, file)
+        finally:
+            with contextlib.suppress(OSError):
+                draft.unlink()
     except FileExistsError:
         raise _exists(file) from None
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from error
+
+
+def _name(draft: Path, file: Path) -> None:
+    """Give a file its name, which nothing has. Raises FileExistsError, OSError."""
+    try:
+        os.link(draft, file)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links.
+        if os.path.lexists(file):
+            raise FileExistsError(file) from None
+        draft.rename(file)
 
 
 def _exists(file: Path) -> UsageError:
