@@ -89,7 +89,7 @@ def test_an_edit_that_is_refused_is_a_failure_and_leaves_the_record(
     write_manifest({"office": {"server_id": OFFICE, "image": {"description": "another"}}})
     ran = imgctl("apply", "--auto-approve", env=office.env)
     assert ran.code == 3
-    assert "WKS.00081102" in ran.out
+    assert "IMG.0026" in ran.out
     assert record_of(folder)["held"]["spec"]["description"] == "for the office"
 
 
