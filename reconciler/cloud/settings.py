@@ -49,7 +49,9 @@ def resolve_settings(
     place = region or find_region(environ)
     if place is None:
         raise UsageError(
-            "no region given", hint=f"write `region:` in the manifest, or set {' or '.join(REGION_VARIABLES)}"
+            "no region given",
+            hint=f"write `region:` in the manifest, or set {' or '.join(REGION_VARIABLES)}; init and doctor also take "
+            "--region",
         )
     pin = _first(environ, PROJECT_VARIABLES[:1])
     if project_id and pin and project_id.value != pin.value:

@@ -34,7 +34,8 @@ class ObservedJob:
     """A build job, from its sub job's page or from ShowImageJob. Times are UTC.
 
     `status` is the job's own where `job_status_known`, otherwise the sub job's: one page of sub jobs serves a hundred
-    builds but says nothing of the jobs themselves. `image_id` counts only with SUCCESS.
+    builds but says nothing of the jobs themselves. `image_id` counts only with SUCCESS. `makes_image` is False where
+    its type is one that never makes any, such as the creation of a server.
     """
 
     id: str
@@ -47,6 +48,7 @@ class ObservedJob:
     error_message: str = ""
     began_at: datetime | None = None
     ended_at: datetime | None = None
+    makes_image: bool = True
 
     @property
     def ended(self) -> bool:
@@ -56,7 +58,11 @@ class ObservedJob:
 
 @dataclass(frozen=True, slots=True)
 class ObservedImage:
-    """A private image in IMS. `status` is `active` once it can be used or edited."""
+    """An image in IMS. `status` is `active` once it can be used or edited.
+
+    `kind` is IMS's word: `private`, or `gold` (public), `shared`, `market`; empty where it did not say. The lists that
+    imgctl asks for have private ones only, but by its id any image can be shown.
+    """
 
     id: str
     name: str
@@ -64,6 +70,7 @@ class ObservedImage:
     description: str = ""
     protected: bool = False
     created_at: datetime | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
