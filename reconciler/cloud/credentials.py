@@ -65,7 +65,8 @@ class KeyCredentials:
     secret_key: Secret
     source: str
     security_token: Secret | None = None
-    expires_at: datetime | None = None
+    # The same key with another end is the same key.
+    expires_at: datetime | None = field(default=None, compare=False)
     read_again: Callable[[], KeyCredentials] | None = field(default=None, compare=False, repr=False)
 
     @property
