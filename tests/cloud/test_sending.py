@@ -18,7 +18,6 @@ from reconciler.errors import (
     BadAnswer,
     CloudError,
     OutcomeUnknown,
-    PermissionDenied,
     RequestNotSent,
     ServiceFailed,
     Throttled,
