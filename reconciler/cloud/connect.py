@@ -140,7 +140,10 @@ def _http_client(
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
     except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+        # What is said of a URL may quote it, and with it a part of a proxy's password.
+        why = "one of them is not the URL of a proxy" if isinstance(error, ValueError | httpx.InvalidURL) else error
         raise UsageError(
-            f"the proxy or certificate settings cannot be used: {error}",
-            hint="check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
-        ) from error
+            f"the proxy or certificate settings cannot be used: {why}",
+            hint="check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR; "
+            "a password in a proxy's URL is to be percent-encoded",
+        ) from None

@@ -16,7 +16,7 @@ from reconciler.cloud.connect import open_client
 from reconciler.cloud.retry import RetryPolicy
 from reconciler.cloud.sending import LARGEST_BODY, Exchange
 from reconciler.cloud.settings import resolve_settings
-from reconciler.errors import BadAnswer, CloudError, OutcomeUnknown, RequestNotSent, UsageError
+from reconciler.errors import BadAnswer, CloudError, ImgctlError, OutcomeUnknown, RequestNotSent, UsageError
 from reconciler.model.spec import ImageSpec
 from tests.cloud.conftest import PROJECT, SECRETS, Time, nothing, ok, server, token_answer
 
@@ -115,6 +115,18 @@ async def test_unusable_network_settings(monkeypatch: pytest.MonkeyPatch, name: 
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="proxy or certificate"):
         await open_client(resolve_settings({**KEYS, "HW_PROJECT_ID": PROJECT}))
+
+
+@pytest.mark.parametrize("password", ["hunter2/x", "hunter2#x", "hunter2?x", "[hunter2", "hunter2", "hunter 2"])
+@pytest.mark.parametrize("scheme", ["http", "ftp", "socks5"])
+async def test_no_part_of_a_proxys_password_shows(monkeypatch: pytest.MonkeyPatch, scheme: str, password: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://user:{password}@127.0.0.1:9")
+    monkeypatch.setattr(RetryPolicy, "repeats", lambda *_: False)
+    with pytest.raises(ImgctlError) as caught:
+        async with await open_client(resolve_settings({**KEYS, "HW_PROJECT_ID": PROJECT})) as client:
+            await client.list_servers()
+    assert "hunter" not in f"{caught.value.summary} {caught.value.hint}"
+    assert "PROXY" in caught.value.hint
 
 
 # --- real sockets --------------------------------------------------------------------------------------------------
