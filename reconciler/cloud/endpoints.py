@@ -30,7 +30,11 @@ OVERRIDE_METADATA = f"{OVERRIDE_ALL}_{Service.METADATA.value}"
 # Facts 5.1: these five are served as appstream.*, all others as workspace.*.
 _APPSTREAM_REGIONS = frozenset({"cn-north-4", "cn-north-9", "cn-east-3", "cn-south-1", "cn-southwest-2"})
 _REGION = re.compile(r"[a-z]+(-[a-z0-9]+)+")
-_HOST_URL = re.compile(r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]{1,5})?/?")
+# No name in Punycode: no host of the cloud has one, and it can look like another.
+_LABEL = r"(?!xn--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST_URL = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?P<port>:[0-9]{{1,5}})?/?", re.IGNORECASE
+)
 _METADATA_HOST = "169.254.169.254"
 METADATA_URL = f"http://{_METADATA_HOST}"
 # Whose hosts a profile file may name: a file of keys must not be able to send a password elsewhere.
@@ -125,20 +129,32 @@ def check_url(url: str, name: str) -> str:
     TLS is required except to loopback and to the metadata address: keys and tokens travel with the requests.
     """
     match = _HOST_URL.fullmatch(url)
-    if not match:
+    if not match or not _is_host(match["host"]):
         # The value is not repeated: somebody may have put a password into it.
         raise UsageError(
             f"{name} is not the URL of a host",
             hint="it looks like https://workspace.ap-southeast-1.myhuaweicloud.com: no user, path, query or fragment",
         )
-    if match["port"] and int(match["port"][1:]) > 65535:
-        raise UsageError(f"{name} names a port above 65535")
-    if match["scheme"] == "http" and not (is_loopback(url) or match["host"] == _METADATA_HOST):
+    if match["port"] and not 0 < int(match["port"][1:]) <= 65535:
+        raise UsageError(f"{name} names a port that cannot be", hint="a port is a number from 1 to 65535")
+    if match["scheme"].lower() == "http" and not (is_loopback(url) or match["host"] == _METADATA_HOST):
         raise UsageError(
             f"{name} is http:// to {match['host']}: keys and tokens would travel readable for anyone",
             hint="use https://; http:// is for loopback addresses only",
         )
     return url.rstrip("/")
+
+
+def _is_host(host: str) -> bool:
+    """False for what looks like an IP address and is none, which names nothing."""
+    try:
+        if host.startswith("["):
+            ipaddress.IPv6Address(host[1:-1])
+        elif host.rpartition(".")[2].isdigit():
+            ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_metadata_url(url: str) -> str:

@@ -13,6 +13,7 @@ from reconciler.cloud.credentials import (
     TokenCredentials,
     header_safe,
     in_words,
+    text_safe,
 )
 from reconciler.errors import UsageError
 
@@ -78,6 +79,8 @@ class Family:
                 f"{user_name} is set, {domain_name} and {domain_id} are not",
                 hint=f"set {domain_name}: the account that the user belongs to",
             )
+        for name in given:
+            text_safe(environ[name], name)
         return PasswordCredentials(
             password=Secret(environ[password]),
             source=in_words(given),

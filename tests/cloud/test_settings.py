@@ -76,6 +76,21 @@ def test_one_override_is_for_all_and_a_special_one_wins() -> None:
         "ftp://example.com",
         "example.com",
         "https://",
+        "https://...",
+        "https://a..b",
+        "https://-a.b",
+        "https://a.b.",
+        "https://xn--a.b",
+        "https://a.XN--80ak6aa92e.com",
+        "https://[1.2.3.4]",
+        "https://[::::]",
+        "https://[1]",
+        "https://256.256.256.256",
+        "https://1.2.3",
+        "http://localhost.",
+        "http://[::ffff:10.0.0.1]",
+        "https://example.com:0",
+        f"https://{'a' * 64}.com",
     ],
 )
 def test_unusable_endpoints(url: str) -> None:
@@ -192,6 +207,22 @@ def test_secrets_that_no_header_can_carry(value: str) -> None:
         find_credentials({**KEYS, "HW_SECRET_KEY": value})
     assert "HW_SECRET_KEY" in caught.value.summary
     assert value.strip() not in caught.value.summary
+
+
+@pytest.mark.parametrize("name", ["HW_USER_PASSWORD", "HW_USER_NAME", "HW_DOMAIN_NAME"])
+@pytest.mark.parametrize("value", ["geheim\n", "gehe\x00im", "geheim\udce9", "\x1b[31mgeheim"])
+def test_passwords_that_cannot_be_meant_are_not_sent(name: str, value: str) -> None:
+    """A password with a line break is refused, and some of those lock the account."""
+    environ = {"HW_USER_PASSWORD": "p", "HW_USER_NAME": "u", "HW_DOMAIN_NAME": "d", name: value}
+    with pytest.raises(UsageError, match=name) as caught:
+        find_credentials(environ)
+    assert "geheim" not in caught.value.summary + caught.value.hint
+
+
+def test_a_password_may_have_blanks_and_letters_of_every_script() -> None:
+    found = find_credentials({"HW_USER_PASSWORD": " pässwörd\u3000密码 ", "HW_USER_ID": "u"})
+    assert isinstance(found, PasswordCredentials)
+    assert found.password.reveal() == " pässwörd\u3000密码 "
 
 
 def test_no_secret_shows() -> None:
