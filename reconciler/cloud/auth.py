@@ -64,11 +64,16 @@ class PasswordAuth(httpx.Auth):
     """
 
     def __init__(
-        self, credentials: PasswordCredentials, endpoints: Endpoints, region: str, project_id: str, clock: CloudClock
+        self,
+        credentials: PasswordCredentials,
+        endpoints: Endpoints,
+        project_name: str,
+        project_id: str,
+        clock: CloudClock,
     ) -> None:
         self._credentials = credentials
         self._iam = endpoints.iam
-        self._scope = {"id": project_id} if project_id else {"name": region}
+        self._scope = {"id": project_id} if project_id else {"name": project_name}
         self._clock = clock
         self._renewal = Renewal()
         self._token: _Token | None = None
@@ -163,15 +168,15 @@ class PasswordAuth(httpx.Auth):
 
 
 def auth_for(
-    credentials: Credentials, endpoints: Endpoints, region: str, project_id: str, clock: CloudClock
+    credentials: Credentials, endpoints: Endpoints, project_name: str, project_id: str, clock: CloudClock
 ) -> TokenAuth | SignatureAuth | FileKeysAuth | PasswordAuth | AgencyAuth:
-    """The flow for credentials; `project_id` is empty where it is not known yet."""
+    """The flow for credentials; `project_id` is empty where only its name is known yet."""
     match credentials:
         case TokenCredentials():
             return TokenAuth(credentials)
         case KeyCredentials():
             return FileKeysAuth(credentials, clock) if credentials.read_again else SignatureAuth(credentials, clock)
         case PasswordCredentials():
-            return PasswordAuth(credentials, endpoints, region, project_id, clock)
+            return PasswordAuth(credentials, endpoints, project_name, project_id, clock)
         case AgencyCredentials():
             return AgencyAuth(credentials, endpoints, clock)

@@ -50,9 +50,9 @@ class Known:
 class Prober:
     """Goes through the reads in order. `quota` is the image quota, once its read has answered."""
 
-    def __init__(self, client: CloudClient, region: str, known: Known) -> None:
+    def __init__(self, client: CloudClient, project_name: str, known: Known) -> None:
         self._client = client
-        self._region = region
+        self._project_name = project_name
         self._known = known
         self._until = time.monotonic() + LONGEST_IN_ALL
         # Services that cannot be reached: one try each is enough.
@@ -64,7 +64,7 @@ class Prober:
         """Try them all. Raises nothing: what went wrong is in the probes."""
         known, page = self._known, {"limit": "1", "offset": "0"}
         job_type = {"job_type": codec.IMAGE_JOB}
-        projects = await self._try(operations.LIST_PROJECTS, query={"name": self._region})
+        projects = await self._try(operations.LIST_PROJECTS, query={"name": self._project_name})
         servers = await self._try(operations.LIST_SERVERS, query=page)
         server = await self._try(operations.SHOW_SERVER, "server_id", known.server_id)
         sub_jobs = await self._try(operations.LIST_SUB_JOBS, query=job_type | page)
@@ -131,7 +131,7 @@ class Prober:
         match operation.name:
             case operations.LIST_PROJECTS.name:
                 names = [project.text("name") for project in body.objects("projects")]
-                return f"{len(names)} for {self._region}"
+                return f"{len(names)} for {self._project_name}"
             case operations.LIST_SERVERS.name:
                 servers = [codec.read_server(item) for item in body.objects("items")]
                 for server in servers:

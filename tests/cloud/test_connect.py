@@ -86,12 +86,28 @@ async def test_the_project_comes_with_the_token() -> None:
     [
         (projects(), "no project"),
         (projects(PROJECT, name="cn-north-4_sub"), "no project"),
-        (projects("a" * 32, "b" * 32), f"2 projects for region cn-north-4: {'a' * 32}, {'b' * 32}"),
+        (projects("a" * 32, "b" * 32), f"2 projects cn-north-4: {'a' * 32}, {'b' * 32}"),
     ],
 )
 async def test_the_project_must_be_plain(answer: httpx.Response, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         await open_with(KEYS, lambda _: answer)
+
+
+@pytest.mark.parametrize("credentials", [KEYS, USER], ids=["keys", "password"])
+async def test_a_project_of_another_name_than_the_regions_is_the_one_that_is_used(credentials: dict[str, str]) -> None:
+    """Terraform's provider takes HW_PROJECT_NAME; the region's own project would be the wrong place to build in."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            scope = json.loads(request.content)["auth"]["scope"]
+            assert scope == {"project": {"name": "cn-north-4_team"}}
+            return token_answer()
+        assert request.url.query == b"name=cn-north-4_team"
+        return ok({"projects": [{"id": "b" * 32, "name": "cn-north-4"}, {"id": PROJECT, "name": "cn-north-4_team"}]})
+
+    async with await open_with({**credentials, "HW_PROJECT_NAME": "cn-north-4_team"}, handler) as client:
+        assert client.project_id == PROJECT
 
 
 async def test_cookies_are_not_kept() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.cloud.credentials import AgencyCredentials, KeyCredentials
+from reconciler.cloud.endpoints import Service
 from reconciler.cloud.settings import Given, resolve_settings
 from reconciler.cloud.sources import find_credentials, search, sources
 from reconciler.errors import UsageError
@@ -198,7 +199,7 @@ def test_a_profile_names_hosts_of_huawei_cloud_only(url: str, good: bool, tmp_pa
     if good:
         endpoints = resolve_settings(environ).endpoints
         assert endpoints.iam == url
-        assert endpoints.overridden == ("iam_endpoint in ~/.huaweicloud/credentials [basic]",)
+        assert endpoints.overridden == {Service.IAM: "iam_endpoint in ~/.huaweicloud/credentials [basic]"}
         assert endpoints.ims == "https://ims.cn-north-4.myhuaweicloud.com"
     else:
         with pytest.raises(UsageError) as caught:
