@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from reconciler.cloud.credentials import Credentials
 from reconciler.cloud.endpoints import Endpoints
-from reconciler.cloud.sources import region_of_profiles, search
 from reconciler.errors import UsageError
 
 REGION_VARIABLES = ("IMGCTL_REGION", "HW_REGION_NAME")
@@ -66,6 +65,8 @@ def resolve_settings(
     # First what needs no file: a region that is not known is not hidden by a profile that cannot be read.
     Endpoints.for_region(place.value, environ)
     _check_project(project)
+    from reconciler.cloud.sources import search
+
     found = search(environ)
     iam = None
     if found.profile is not None:
@@ -80,6 +81,8 @@ def resolve_settings(
 
 def find_region(environ: Mapping[str, str]) -> Given | None:
     """The region that the environment or a profile names."""
+    from reconciler.cloud.sources import region_of_profiles
+
     named = _first(environ, REGION_VARIABLES)
     if named is None and (of_profile := region_of_profiles(environ)) is not None:
         named = Given(*of_profile)
