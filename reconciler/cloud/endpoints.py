@@ -119,7 +119,7 @@ def _value(url: str, name: str) -> str:
 def _check_cloud(cloud: str, built_in: list[Service]) -> None:
     """Raises UsageError where the services with `built_in` hosts are meant to be another cloud's."""
     if cloud and cloud != _CLOUD and built_in:
-        names = " and ".join(f"{OVERRIDE_ALL}_{service.value}" for service in built_in)
+        names = ", ".join(f"{OVERRIDE_ALL}_{service.value}" for service in built_in)
         raise UsageError(
             f"{_CLOUD_VARIABLE} asks for another cloud than {_CLOUD}, whose hosts imgctl knows alone",
             hint=f"set {names} to that cloud's endpoints, or unset {_CLOUD_VARIABLE}",

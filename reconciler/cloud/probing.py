@@ -11,6 +11,7 @@ from reconciler.cloud import codec, operations
 from reconciler.cloud.answers import Answer, Fields
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.endpoints import Service
+from reconciler.cloud.failures import SILENT
 from reconciler.cloud.operations import Operation
 from reconciler.cloud.problems import TOLERATED_SKEW
 from reconciler.cloud.retry import RetryPolicy
@@ -118,7 +119,7 @@ class Prober:
             found = self._read(operation, answer)
         except TimeoutError:
             error: CloudError = OutcomeUnknown(
-                f"{operation.name}: no answer within {patience:.0f} s", operation=operation.name
+                f"{operation.name}: no answer within {patience:.0f} s", operation=operation.name, hint=SILENT
             )
             return Probe(operation, 0, time.monotonic() - begun, error=error)
         except CloudError as error:

@@ -157,7 +157,7 @@ def test_another_cloud_needs_its_endpoints() -> None:
     environ = {"HW_CLOUD": "cloud.example.com"}
     with pytest.raises(UsageError, match="HW_CLOUD asks for another cloud") as caught:
         Endpoints.for_region("cn-north-4", environ | {"HW_AUTH_URL": "https://iam.example.com/v3"})
-    assert "set IMGCTL_ENDPOINT_WORKSPACEAPP and IMGCTL_ENDPOINT_IMS to" in caught.value.hint
+    assert "set IMGCTL_ENDPOINT_WORKSPACEAPP, IMGCTL_ENDPOINT_IMS to" in caught.value.hint
     url = "https://all.example.com"
     assert Endpoints.for_region("cn-north-4", environ | {"IMGCTL_ENDPOINT": url}).iam == url
     assert Endpoints.for_region("cn-north-4", {"HW_CLOUD": "myhuaweicloud.com"}).overridden == {}

@@ -57,8 +57,12 @@ def network_findings(settings: CloudSettings, environ: Mapping[str, str]) -> lis
     return findings
 
 
-def clock(client: CloudClient, settings: CloudSettings) -> Finding:
-    """How far this machine's clock is off the cloud's, as its last answer told."""
+def clock(client: CloudClient, settings: CloudSettings, *, answered: bool) -> Finding:
+    """How far this machine's clock is off the cloud's, as its last answer told. `answered`: there was one."""
+    if not answered:
+        return Finding(
+            NETWORK, "clock", Health.NOTE, "not compared: no answer came", facts={"clock_offset_seconds": None}
+        )
     offset = client.clock_offset
     seconds = round(offset.total_seconds())
     facts = {"clock_offset_seconds": seconds}

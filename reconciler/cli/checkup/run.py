@@ -67,7 +67,7 @@ async def _cloud_findings(client: CloudClient, settings: CloudSettings, known: K
     async with client:
         prober = Prober(client, (settings.project_name or settings.region).value, known)
         probes = await prober.run()
-        clock = place.clock(client, settings)
+        clock = place.clock(client, settings, answered=any(probe.status for probe in probes))
     reads = [read_finding(probe, project_given=settings.project is not None) for probe in probes]
     return [clock, *reads, *quota_findings(prober.quota)]
 
