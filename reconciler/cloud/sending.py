@@ -152,8 +152,8 @@ class Sender:
         request = self._request(call)
         async with aclosing(self._auth.async_auth_flow(request)) as flow:
             await self._prepare(flow, request)
+            ready, credentials = self.clock.monotonic(), self._denials.introduce(request)
             while True:
-                ready, credentials = self.clock.monotonic(), self._denials.introduce(request)
                 async with self._denials.turn(credentials) as turn:
 
                     async def last_look(turn: Turn = turn, ready: float = ready) -> None:
@@ -171,6 +171,8 @@ class Sender:
                             await self._obtain(flow, asked, request)
                     except StopAsyncIteration:
                         break
+                    # Before the turn is over: whoever comes next must not count what was refused before.
+                    ready, credentials = self.clock.monotonic(), self._denials.introduce(request)
                 if call.operation.repeat is Repeat.NEVER:
                     # The other credentials are for the next one, which its caller decides about.
                     raise self._refusal(answer, renewed=True)
