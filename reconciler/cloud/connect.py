@@ -47,7 +47,8 @@ async def open_client(
     """
     clock = clock or CloudClock()
     known = settings.project.value if settings.project else ""
-    auth = auth_for(settings.credentials, settings.endpoints, settings.region.value, known, clock)
+    project_name = (settings.project_name or settings.region).value
+    auth = auth_for(settings.credentials, settings.endpoints, project_name, known, clock)
     sender = Sender(
         _http_client(settings.endpoints, transport, max_requests),
         settings.endpoints,
@@ -69,7 +70,7 @@ async def open_client(
             await sender.sign_in()
             project_id = auth.project_id
         else:
-            project_id = await _find_project(sender, settings.region.value)
+            project_id = await _find_project(sender, project_name)
     except BaseException:
         await sender.aclose()
         raise
@@ -93,21 +94,21 @@ async def _sign_in_by_agency(sender: Sender, credentials: AgencyCredentials) -> 
         raise UsageError("no credentials found", hint="\n".join(line for line in lines if line)) from error
 
 
-async def _find_project(sender: Sender, region: str) -> str:
-    """The id of the project that is named like the region. Source: facts 1.18."""
-    answer = await sender.send(Call(LIST_PROJECTS, query={"name": region}))
+async def _find_project(sender: Sender, name: str) -> str:
+    """The id of the project of that name, which is the region's or begins with it. Source: facts 1.18."""
+    answer = await sender.send(Call(LIST_PROJECTS, query={"name": name}))
     projects = answer.fields().objects("projects")
     # The filter is checked: another region's project would be the wrong place to build in.
-    ids = [project.id("id") for project in projects if project.known_text("name") == region]
+    ids = [project.id("id") for project in projects if project.known_text("name") == name]
     if len(ids) == 1:
         return ids[0]
     if not ids:
         raise UsageError(
-            f"IAM knows no project for region {region}",
+            f"IAM knows no project {name}",
             hint="check the region, and that the account uses it; or give the id: IMGCTL_PROJECT_ID, or `project_id:`",
         )
     raise UsageError(
-        f"IAM knows {len(ids)} projects for region {region}: {', '.join(ids)}",
+        f"IAM knows {len(ids)} projects {name}: {', '.join(ids)}",
         hint="choose one of them: IMGCTL_PROJECT_ID, or `project_id:` in the manifest",
     )
 
@@ -140,7 +141,10 @@ def _http_client(
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
     except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+        # What is said of a URL may quote it, and with it a part of a proxy's password.
+        why = "one of them is not the URL of a proxy" if isinstance(error, ValueError | httpx.InvalidURL) else error
         raise UsageError(
-            f"the proxy or certificate settings cannot be used: {error}",
-            hint="check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
-        ) from error
+            f"the proxy or certificate settings cannot be used: {why}",
+            hint="check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR; "
+            "a password in a proxy's URL is to be percent-encoded",
+        ) from None

@@ -15,7 +15,7 @@ import httpx
 from reconciler.cloud import failures, problems
 from reconciler.cloud.answers import Answer
 from reconciler.cloud.clock import CloudClock
-from reconciler.cloud.denials import Denials
+from reconciler.cloud.denials import Denials, Turn
 from reconciler.cloud.endpoints import Endpoints, Service
 from reconciler.cloud.flows import operation_of
 from reconciler.cloud.operations import Call, Operation, Repeat
@@ -38,7 +38,7 @@ FRESH = 300.0
 
 
 class _Outdated(Exception):  # noqa: N818
-    """The request was not sent: its signature has waited for too long."""
+    """The request was not sent: its signature has waited for too long, or is of credentials that are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +152,29 @@ class Sender:
         request = self._request(call)
         async with aclosing(self._auth.async_auth_flow(request)) as flow:
             await self._prepare(flow, request)
+            ready, credentials = self.clock.monotonic(), self._denials.introduce(request)
             while True:
-                answer = await self._exchange(call.operation, call.title, request, number, before_send)
-                refusal = self._refusal(answer) if answer.status == 401 else None
-                self._denials.count(answer, refusal if isinstance(refusal, AuthenticationFailed) else None)
-                try:
-                    asked = await flow.asend(_response(answer, request))
-                    if asked is not request:
-                        await self._obtain(flow, asked, request)
-                except StopAsyncIteration:
-                    break
-                # Other credentials from here on: what was refused is gone.
-                self._denials.forget()
+                async with self._denials.turn(credentials) as turn:
+
+                    async def last_look(turn: Turn = turn, ready: float = ready) -> None:
+                        if self.clock.monotonic() - ready > FRESH or not self._denials.stands(turn):
+                            raise _Outdated
+                        self._denials.check(call.operation, call.title)
+                        if before_send is not None:
+                            await before_send()
+
+                    answer = await self._exchange(call.operation, call.title, request, number, last_look)
+                    await self._denials.count(turn, answer, self._denial(answer))
+                    try:
+                        asked = await flow.asend(_response(answer, request))
+                        if asked is not request:
+                            await self._obtain(flow, asked, request)
+                    except StopAsyncIteration:
+                        break
+                    # Before the turn is over: whoever comes next must not count what was refused before.
+                    ready, credentials = self.clock.monotonic(), self._denials.introduce(request)
                 if call.operation.repeat is Repeat.NEVER:
-                    # They are for the next one, which its caller decides about.
+                    # The other credentials are for the next one, which its caller decides about.
                     raise self._refusal(answer, renewed=True)
         return self._judge(answer)
 
@@ -186,7 +195,7 @@ class Sender:
             async def attempt(
                 number: int, operation: Operation = operation, own_request: httpx.Request = own_request
             ) -> Answer:
-                answer = await self._exchange(operation, operation.name, own_request, number, own=True)
+                answer = await self._exchange(operation, operation.name, own_request, number)
                 # A refused password is for the flow to remember; the rest may pass.
                 definite = 400 <= answer.status < 500 and answer.status != 429
                 return answer if definite else self._judge(answer)
@@ -197,8 +206,6 @@ class Sender:
                 # The flow may have something else to go on with; where it has not, it raises the error again.
                 asked = await flow.athrow(error)
                 continue
-            if answer.status in operation.good:
-                self._denials.forget()
             asked = await flow.asend(_response(answer, own_request))
 
     def _request(self, call: Call) -> httpx.Request:
@@ -233,16 +240,9 @@ class Sender:
         request: httpx.Request,
         attempt: int,
         before_send: Callable[[], Awaitable[None]] | None = None,
-        *,
-        own: bool = False,
     ) -> Answer:
-        """Sends a request once; the answer may have any status. `own`: it is the auth flow's."""
-        prepared = self.clock.monotonic()
+        """Sends a request once; the answer may have any status."""
         async with self._slot():
-            if not own:
-                if self.clock.monotonic() - prepared > FRESH:
-                    raise _Outdated
-                self._denials.check(operation, title)
             if before_send is not None:
                 await before_send()
             self.sent[operation.name] += 1
@@ -310,6 +310,10 @@ class Sender:
         if answer.status >= 300:
             raise answer.unusable("a redirect, which is not followed")
         raise answer.unusable("the status is not documented")
+
+    def _denial(self, answer: Answer) -> AuthenticationFailed | None:
+        refusal = self._refusal(answer) if answer.status == 401 else None
+        return refusal if isinstance(refusal, AuthenticationFailed) else None
 
     def _refusal(self, answer: Answer, *, renewed: bool = False) -> Refused:
         error = problems.refusal(answer, advice=self._advice, offset=self.clock.offset)

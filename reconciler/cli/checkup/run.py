@@ -65,9 +65,9 @@ async def check_up(
 
 async def _cloud_findings(client: CloudClient, settings: CloudSettings, known: Known) -> list[Finding]:
     async with client:
-        prober = Prober(client, settings.region.value, known)
+        prober = Prober(client, (settings.project_name or settings.region).value, known)
         probes = await prober.run()
-        clock = place.clock(client, settings)
+        clock = place.clock(client, settings, answered=any(probe.status for probe in probes))
     reads = [read_finding(probe, project_given=settings.project is not None) for probe in probes]
     return [clock, *reads, *quota_findings(prober.quota)]
 
