@@ -158,7 +158,7 @@ def test_the_page_on_the_cloud_has_the_figures_that_hold() -> None:
         f"at most {words[int(policy.longest_wait / 60)]} minutes.",
         f"Where neither says anything, {words[int(policy.throttled_base)]} seconds and more",
         f"double up to {policy.cap:g} s, with full jitter",
-        f"After {words[MOST_DENIALS]} refused signatures",
+        f"after {words[MOST_DENIALS]} refused ones in a row nothing more is sent",
         f"(`--max-requests`, {MAX_REQUESTS})",
         f"made within {TIMEOUT.connect:g} s, an answer begin within {TIMEOUT.read:g} s",
         f"complete within {words[int(LONGEST_EXCHANGE / 60)]} minutes.",
