@@ -425,3 +425,16 @@ def test_what_a_forgotten_server_held_is_not_looked_for(
     # Declared again, it is: the plan says what will follow.
     write_manifest({"office": OFFICE, "cad": CAD})
     assert "rebuild follows at the next apply" in imgctl("plan", env=cloud.env).out
+
+
+def test_a_line_for_places_ends_with_the_timeout(
+    imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest
+) -> None:
+    cloud = start_cloud(quota=4)
+    write_manifest(ALL, defaults={"image": {"name": "${server.name}-${var.release}"}, "keep_images": 1})
+    release(imgctl, cloud, 1)
+    cloud.world.build_time = 3600
+    said = release(imgctl, cloud, 2, "--timeout", "1", code=7)
+    assert "1 running, 5 not started" in said
+    assert "imgctl apply continues with what was not started." in said
+    assert cloud.ledger["received"] == 4
