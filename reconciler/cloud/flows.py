@@ -57,6 +57,16 @@ def answer_of(operation: Operation, response: httpx.Response) -> Answer:
     return Answer(operation, Call(operation).title, response.status_code, dict(response.headers), response.content)
 
 
+def as_response(answer: Answer, request: httpx.Request) -> httpx.Response:
+    """The answer as a flow expects it. Its body is decoded already, so the headers about its encoding are left out."""
+    headers = {
+        name: value
+        for name, value in answer.headers.items()
+        if name not in ("content-encoding", "content-length", "transfer-encoding")
+    }
+    return httpx.Response(answer.status, headers=headers, content=answer.body, request=request)
+
+
 class Renewal:
     """One flow renews what they all need, the others wait.
 

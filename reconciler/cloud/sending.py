@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import zlib
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -14,17 +13,17 @@ import httpx
 
 from reconciler.cloud import failures, problems
 from reconciler.cloud.answers import Answer
+from reconciler.cloud.bodies import LARGEST_BODY, read_body
 from reconciler.cloud.clock import CloudClock
 from reconciler.cloud.denials import Denials, Turn
 from reconciler.cloud.endpoints import Endpoints, Service
-from reconciler.cloud.flows import operation_of
+from reconciler.cloud.flows import as_response, operation_of
 from reconciler.cloud.operations import Call, Operation, Repeat
 from reconciler.cloud.retry import RetryPolicy
 from reconciler.cloud.signing import canonical_query
 from reconciler.errors import AuthenticationFailed, CloudError, Refused, Throttled
 
 MAX_REQUESTS = 16
-LARGEST_BODY = 16 * 1024 * 1024
 # The gateway gives up after 30 s and says so with a 504, which must find us still listening (facts 6.7).
 TIMEOUT = httpx.Timeout(connect=10.0, read=60.0, write=30.0, pool=None)
 # For a whole exchange: a peer that sends a byte a minute keeps every other timeout quiet.
@@ -166,7 +165,7 @@ class Sender:
                     answer = await self._exchange(call.operation, call.title, request, number, last_look)
                     await self._denials.count(turn, answer, self._denial(answer))
                     try:
-                        asked = await flow.asend(_response(answer, request))
+                        asked = await flow.asend(as_response(answer, request))
                         if asked is not request:
                             await self._obtain(flow, asked, request)
                     except StopAsyncIteration:
@@ -206,7 +205,7 @@ class Sender:
                 # The flow may have something else to go on with; where it has not, it raises the error again.
                 asked = await flow.athrow(error)
                 continue
-            asked = await flow.asend(_response(answer, own_request))
+            asked = await flow.asend(as_response(answer, own_request))
 
     def _request(self, call: Call) -> httpx.Request:
         operation = call.operation
@@ -278,7 +277,7 @@ class Sender:
             async with asyncio.timeout(LONGEST_METADATA_EXCHANGE if metadata else LONGEST_EXCHANGE):
                 response = await self._http.send(request, stream=True, auth=None, follow_redirects=False)
                 try:
-                    body = await _read(response)
+                    body = await read_body(response)
                 finally:
                     await response.aclose()
         except failures.FOREIGN as error:
@@ -320,41 +319,3 @@ class Sender:
         if isinstance(error, AuthenticationFailed):
             error.renewed = renewed
         return error
-
-
-async def _read(response: httpx.Response) -> bytes:
-    """The body, decoded; one byte more than the largest allowed where it is larger, and then read no further.
-
-    httpx unpacks whatever came at once, however much that gives, and in as many layers as the answer says; here one
-    layer of gzip is all that is asked for and taken, and never unpacked beyond the limit.
-    """
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    packed = encoding in ("gzip", "x-gzip")
-    if not packed and encoding not in ("", "identity"):
-        raise httpx.DecodingError(f"{encoding} was not asked for")
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if packed else None
-    body, limit = bytearray(), LARGEST_BODY + 1
-    stream = response.stream
-    if not isinstance(stream, httpx.AsyncByteStream):
-        raise TypeError("the answer comes from a synchronous transport")
-    try:
-        async for part in stream:
-            room = limit - len(body)
-            body += part[:room] if unpacker is None else unpacker.decompress(part, room)
-            if len(body) >= limit:
-                return bytes(body)
-    except zlib.error as error:
-        raise httpx.DecodingError(str(error)) from error
-    if unpacker is not None and body and not unpacker.eof:
-        raise httpx.DecodingError("the end is missing")
-    return bytes(body)
-
-
-def _response(answer: Answer, request: httpx.Request) -> httpx.Response:
-    """The answer as a flow expects it. Its body is decoded already, so the headers about its encoding are left out."""
-    headers = {
-        name: value
-        for name, value in answer.headers.items()
-        if name not in ("content-encoding", "content-length", "transfer-encoding")
-    }
-    return httpx.Response(answer.status, headers=headers, content=answer.body, request=request)

@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from reconciler.cloud.bodies import LARGEST_BODY
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.connect import open_client
 from reconciler.cloud.retry import RetryPolicy
-from reconciler.cloud.sending import LARGEST_BODY, Exchange
+from reconciler.cloud.sending import Exchange
 from reconciler.cloud.settings import resolve_settings
 from reconciler.errors import BadAnswer, CloudError, ImgctlError, OutcomeUnknown, RequestNotSent, UsageError
 from reconciler.model.spec import ImageSpec
