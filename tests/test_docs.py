@@ -15,9 +15,10 @@ import yaml
 
 from reconciler.cli.app import COMMANDS
 from reconciler.cli.app import imgctl as program
+from reconciler.cloud.bodies import LARGEST_BODY
 from reconciler.cloud.denials import MOST_DENIALS
 from reconciler.cloud.retry import RetryPolicy
-from reconciler.cloud.sending import LARGEST_BODY, LONGEST_EXCHANGE, MAX_REQUESTS, TIMEOUT
+from reconciler.cloud.sending import LONGEST_EXCHANGE, MAX_REQUESTS, TIMEOUT
 from reconciler.execution.run import Settings
 from reconciler.planning.places import CONCURRENT_IMAGE_TASKS
 from tests.support import SERVER_IDS, Cloud, Imgctl, StartCloud, give_image

@@ -26,6 +26,7 @@ from reconciler.model.plan import Action, Plan
 from reconciler.model.progress import Progress
 from reconciler.render.plan_text import render_plan
 from reconciler.render.progress import render_outcome, render_progress
+from reconciler.render.terminal import plural
 from reconciler.state.writer import Writer
 
 
@@ -134,13 +135,13 @@ def _approve(console: Console, plan: Plan, how: ApplyFlags) -> None:
         gated = list(dict.fromkeys(change.name for change in plan.gated))
         names = ", ".join(gated[:5]) + (", …" if len(gated) > 5 else "")
         raise NotApproved(
-            f"{len(plan.gated)} of the changes are gated, so nothing was started: {names}",
+            f"{plural(len(plan.gated), 'change')} gated, so nothing was started: {names}",
             hint="--allow NAME lets one of them start, after a look at its reason in the plan.",
         )
     if how.strict and plan.unavailable:
         names = ", ".join(change.name for change in plan.unavailable[:5])
         raise NotApproved(
-            f"--strict: {len(plan.unavailable)} of the changes cannot start, so nothing was started: {names}",
+            f"--strict: {plural(len(plan.unavailable), 'change')} unavailable, so nothing was started: {names}",
             hint="Leave --strict away to do the rest, or --exclude them.",
         )
     if how.auto_approve:

@@ -35,14 +35,16 @@ async def open_client(
     max_requests: int = MAX_REQUESTS,
     on_exchange: Callable[[Exchange], None] | None = None,
     on_brake: Callable[[float], None] | None = None,
+    on_repeat: Callable[[CloudError, float, float], None] | None = None,
     policy: RetryPolicy | None = None,
     clock: CloudClock | None = None,
 ) -> CloudClient:
     """A client for the settings' project, which is found through IAM where they name none.
 
     `transport` replaces the network, for the embedded simulator. `max_requests` bounds the requests on the wire at
-    one time. `on_brake` is told for how many seconds nothing is sent after a 429. Raises CloudError, and UsageError for
-    a project that cannot be found, for proxy or certificate settings that cannot be used, and where no credentials are
+    one time. `on_brake` is told for how many seconds nothing is sent after a 429; `on_repeat` of a failure after which
+    a request is sent again, how many seconds it took, and how long is waited first. Raises CloudError; UsageError for a
+    project that cannot be found, for proxy or certificate settings that cannot be used, and where no credentials are
     found: only here the ECS metadata service is asked. Close it after use.
     """
     clock = clock or CloudClock()
@@ -59,6 +61,7 @@ async def open_client(
         advice=settings.credentials.advice,
         on_exchange=on_exchange,
         on_brake=on_brake,
+        on_repeat=on_repeat,
     )
     try:
         if isinstance(settings.credentials, AgencyCredentials):

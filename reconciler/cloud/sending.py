@@ -76,6 +76,7 @@ class Sender:
         advice: str = "",
         on_exchange: Callable[[Exchange], None] | None = None,
         on_brake: Callable[[float], None] | None = None,
+        on_repeat: Callable[[CloudError, float, float], None] | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.clock = clock or CloudClock()
@@ -89,6 +90,8 @@ class Sender:
         self._on_exchange = on_exchange
         # Told for how many seconds nothing is sent.
         self._on_brake = on_brake
+        # Told of a failure after which a request is sent again, how many seconds it took, and how long is waited first.
+        self._on_repeat = on_repeat
         # By the monotonic clock: nothing is sent before.
         self._braked_until = 0.0
         self._denials = Denials()
@@ -123,6 +126,7 @@ class Sender:
         policy = METADATA_POLICY if operation.service is Service.METADATA else self._policy
         attempt = 1
         while True:
+            begun = self.clock.monotonic()
             try:
                 return await send(attempt)
             except CloudError as error:
@@ -136,6 +140,9 @@ class Sender:
                 if not policy.repeats(attempt, error, operation.repeat):
                     raise
                 if not isinstance(error, Throttled):
+                    if self._on_repeat is not None:
+                        with suppress(Exception):
+                            self._on_repeat(error, self.clock.monotonic() - begun, delay)
                     await self.clock.sleep(delay)
             attempt += 1
 

@@ -466,3 +466,13 @@ async def test_the_body_is_compact_utf8() -> None:
     await cloud.client.recreate_image("s1", spec, before_send=nothing)
     assert cloud.requests[0].content == '{"name":"镜像 2026","description":"制作","execute_sysprep":false}'.encode()
     assert json.loads(cloud.requests[0].content)["name"] == "镜像 2026"
+
+
+async def test_who_waits_is_told_why_a_request_is_sent_again() -> None:
+    told: list[tuple[str, float, float]] = []
+    cloud = Cloud(script(httpx.ReadTimeout("slow"), refused(503), ok({"items": []})))
+    cloud.sender._on_repeat = lambda error, took, delay: told.append((error.summary, took, delay))
+    await cloud.client.list_servers()
+    assert [summary.partition(":")[0] for summary, _, _ in told] == ["ListImageServers"] * 2
+    assert "no answer in time" in told[0][0]
+    assert [delay for _, _, delay in told] == cloud.time.slept

@@ -50,8 +50,8 @@ def test_a_hundred_builds_stay_within_the_budget_of_requests(
 def test_a_fleet_far_beyond_the_quota_gets_through_three_at_a_time(
     imgctl: Imgctl, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fleet(folder, 60, DOCUMENTED, keep_images=1)
-    world = World.create(60, DOCUMENTED, quota=3)
+    fleet(folder, 24, DOCUMENTED, keep_images=1)
+    world = World.create(24, DOCUMENTED, quota=3)
     monkeypatch.setattr(World, "open", classmethod(lambda *_, **__: world))
     with virtual_time(monkeypatch) as passed:
         ran = imgctl("apply", "--auto-approve", "-v")
@@ -60,14 +60,14 @@ def test_a_fleet_far_beyond_the_quota_gets_through_three_at_a_time(
         assert "3 builds in flight, 0 ended, after 30 s" in ran.out
         requests, each = map(float, re.findall(r"([0-9]+) requests in all, ([0-9.]+) for each build", ran.out)[0])
         assert each == pytest.approx(requests / 3, abs=0.01)
-        world.quota = 63
+        world.quota = 27
         assert imgctl("apply", "--auto-approve").code == 0
         ran = imgctl("apply", "--auto-approve", "-v", "--var", "release=2")
         assert ran.code == 0
-        # As long as twenty waves take, and what it takes to notice the ends and to prune.
-        assert 20 * DOCUMENTED <= passed() <= 21 * DOCUMENTED
-    assert "60 rebuilt, 60 pruned" in ran.out
-    assert "57 of the builds wait for places that prunes give back." in ran.out
-    assert "57 queued" in ran.out
-    assert {image.name for image in world.images if image.kind == "private"} == {f"n{n}-2" for n in range(60)}
-    assert world.ledger.requests["DELETE /v2/images/{image_id}"] == 60
+        # As long as eight waves take, and what it takes to notice the ends and to prune.
+        assert 8 * DOCUMENTED <= passed() <= 9 * DOCUMENTED
+    assert "24 rebuilt, 24 pruned" in ran.out
+    assert "21 of the builds wait for places that prunes give back." in ran.out
+    assert "21 queued" in ran.out
+    assert {image.name for image in world.images if image.kind == "private"} == {f"n{n}-2" for n in range(24)}
+    assert world.ledger.requests["DELETE /v2/images/{image_id}"] == 24

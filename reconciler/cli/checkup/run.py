@@ -13,7 +13,8 @@ from reconciler.cli.checkup.installation import installation_findings
 from reconciler.cli.checkup.reads import known_ids, quota_findings, read_finding
 from reconciler.cli.console import Console
 from reconciler.cli.inputs import Inputs
-from reconciler.cli.wiring import cloud_settings, exchange_log
+from reconciler.cli.traffic import exchange_log
+from reconciler.cli.wiring import cloud_settings
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.connect import open_client
 from reconciler.cloud.credentials import AgencyCredentials
