@@ -85,12 +85,16 @@ class Backend(Protocol):
 
 def read(backend: Backend) -> Recorded:
     """The state as a reader sees it; `exists` is False where none was found. Raises StateError where it is damaged."""
-    recorded, _ = read_with_journal(backend)
+    recorded, _, _ = read_with_journal(backend)
     return recorded
 
 
-def read_with_journal(backend: Backend) -> tuple[Recorded, journal.Journal | None]:
-    """The state with its journal's frames in it, and the journal. Repairs nothing."""
+def read_with_journal(backend: Backend) -> tuple[Recorded, journal.Journal | None, int]:
+    """The state with its journal's frames in it, the journal, and the last frame that the document has by itself.
+
+    Repairs nothing. The journal may end before that frame: a power loss took what a killed run had not synced, and the
+    run after it had folded it in already.
+    """
     source = f"{backend}.journal"
     problem = ""
     for _ in range(_READS):
@@ -103,19 +107,19 @@ def read_with_journal(backend: Backend) -> tuple[Recorded, journal.Journal | Non
             continue
         if content is None:
             if after is None:
-                return Recorded(), None
+                return Recorded(), None, 0
             problem = "its document is missing"
             continue
         stored = decode(content, str(backend))
         if after is None:
-            return stored.recorded, None
+            return stored.recorded, None, stored.folded
         found = journal.decode(after, source)
         if found.header.lineage != stored.recorded.lineage:
             problem = "it belongs to another document"
         elif found.header.after > stored.folded:
             problem = "its document is older than it is"
         else:
-            return _replayed(stored, found, source), found
+            return _replayed(stored, found, source), found, stored.folded
     raise StateError(
         f"{source} does not fit: {problem}",
         hint="Restore the state and its journal together from a backup, from the same moment.",

@@ -49,14 +49,16 @@ class Writer:
             raise
 
     def _open(self) -> None:
-        recorded, found = read_with_journal(self._backend)
+        recorded, found, folded = read_with_journal(self._backend)
         self._document = Document(recorded)
         if found is not None:
-            self._number = found.frames[-1][0] if found.frames else found.header.after
+            last = found.frames[-1][0] if found.frames else found.header.after
+            # A frame with a number that the document has passed already would never be read.
+            self._number = max(last, folded)
         found_jobs = emergency.missing_jobs(self._backend, recorded)
         for event in found_jobs:
             self._document.apply(event)
-        if found_jobs or (found is not None and (found.frames or found.torn)):
+        if found_jobs or (found is not None and (found.frames or found.torn or found.header.after < folded)):
             # A run that did not end well left something: from here on the document has it.
             self._fold(encode(self.recorded, self._number))
         elif found is not None:

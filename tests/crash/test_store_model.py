@@ -220,3 +220,21 @@ TestStore = Store.TestCase
 TestStore.settings = settings(
     max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+def test_a_journal_that_lost_what_its_document_has_is_begun_anew(tmp_path: Path) -> None:
+    """A run is killed before it syncs a frame, the next one folds it in, and then the power fails."""
+    backend = LocalState(tmp_path / "state.json")
+    build = Build("a1", ImageSpec("x"), BuildStatus.INTENT, _AT)
+    with Writer(backend, _HOLDER) as first:
+        asyncio.run(first.commit(events.GuardsNoted(Limits(1))))
+        before = backend.read_journal()
+        asyncio.run(first.commit(events.GuardsNoted(Limits(2))))
+    assert before is not None
+    (tmp_path / "state.json.journal").write_bytes(before)
+    assert read(backend).limits == Limits(2)
+    second = Writer(backend, _HOLDER)
+    asyncio.run(second.commit(events.BuildIntended("s1", "one", build)))
+    # Killed here: what was said to be durable is read.
+    assert read(LocalState(tmp_path / "state.json")).servers["s1"].attempt == build
+    second._unlock()
