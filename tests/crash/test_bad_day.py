@@ -12,6 +12,9 @@ from reconciler.state.store import read
 from tests.crash.conftest import Visited
 from tests.crash.harness import Children, Pool, new_fleet
 
+# Long enough to be left to the sweeps.
+pytestmark = pytest.mark.sweep
+
 _FAULTS = ("error-5xx=0.05", "throttle=0.05", "drop-after=0.02")
 _RUNS = 5
 _LONGEST = 600.0

@@ -11,6 +11,9 @@ from tests.crash.disk import images, recover
 from tests.crash.harness import QUIET_TIME, SCENES, Children, Held, Pool, Violation, apply_slowly, new_fleet
 from tests.crash.mutants import MUTANTS
 
+# Long enough to be left to the sweeps.
+pytestmark = pytest.mark.sweep
+
 _Check = Callable[[Path, Children, str], None]
 
 
