@@ -15,7 +15,7 @@ from reconciler.cli.inputs import Inputs
 from reconciler.errors import StateError
 from reconciler.state.local import LocalState
 from reconciler.state.mounts import network_file_system
-from reconciler.state.store import LockHolder
+from reconciler.state.store import LockHolder, Store
 from reconciler.state.writer import Writer
 
 _POLL_SECONDS = 0.5
@@ -23,22 +23,22 @@ _POLL_SECONDS = 0.5
 
 def open_writer(console: Console, inputs: Inputs, operation: str, flags: LockFlags) -> Writer:
     """The state's writer, once nobody else is. Raises StateLocked, StateError."""
-    return open_writer_of(console, inputs.backend, operation, flags)
+    return open_writer_of(console, inputs.store, operation, flags)
 
 
-def open_writer_of(console: Console, backend: LocalState, operation: str, flags: LockFlags) -> Writer:
+def open_writer_of(console: Console, store: Store, operation: str, flags: LockFlags) -> Writer:
     """The same without a manifest.
 
     Locks of network file systems are advisory at best: such a state needs a person's word.
     """
-    kind = network_file_system(backend.path)
+    kind = network_file_system(store.backend.path) if isinstance(store.backend, LocalState) else ""
     if kind and not flags.allow_network_state:
         raise StateError(
-            f"{backend.path} is on a network file system ({kind}), whose locks cannot be relied on",
+            f"{store} is on a network file system ({kind}), whose locks cannot be relied on",
             hint="Keep the state on a local disk, or say --allow-network-state if only one machine uses it.",
         )
     wait = _waiting(console, flags.lock_timeout) if flags.lock_timeout else None
-    writer = Writer(backend, _holder(operation), wait)
+    writer = Writer(store, _holder(operation), wait)
     for place in writer.foreign_emergencies:
         console.say(f"{place} holds job IDs that this state does not know: look at it, then move it away")
     return writer

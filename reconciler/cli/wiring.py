@@ -109,7 +109,7 @@ def embedded_simulator(inputs: Inputs) -> tuple[CloudSettings, httpx.AsyncBaseTr
     manifest = inputs.manifest
     if manifest.simulator is None:
         raise ValueError("the manifest names no simulator")
-    state = inputs.backend.path
+    state = inputs.local_path
     path = state.with_name(state.name + ".world.json")
     servers, build_time = manifest.simulator.servers, manifest.simulator.build_time
     binding = inputs.binding

@@ -11,6 +11,7 @@ from reconciler.errors import StateError
 from reconciler.model.record import Recorded
 from reconciler.state import journal
 from reconciler.state.codec import Stored, decode, replay
+from reconciler.state.emergency import EmergencyFiles
 
 # A fold takes two renames; a reader that meets so many of them in a row meets something else.
 _READS = 50
@@ -41,7 +42,7 @@ class Lock(Protocol):
 
 
 class Backend(Protocol):
-    """Where the bytes of a state live: a document, its journal, and what an emergency left. Dumb on purpose.
+    """Where the bytes of a state live: a document, and the journal beside it. Dumb on purpose.
 
     What the bytes mean is the store's business. Everything that writes is durable on return, or raises StateError.
     """
@@ -70,22 +71,21 @@ class Backend(Protocol):
         """Add a frame to the journal, in one write."""
         ...
 
-    def save_emergency(self, content: bytes) -> str:
-        """Keep something wherever it can still be kept; says where."""
-        ...
 
-    def read_emergencies(self) -> list[tuple[str, bytes]]:
-        """What emergencies have left, each with its place."""
-        ...
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A state's place: where its bytes live, and where job IDs are kept when it takes nothing any more."""
 
-    def remove_emergency(self, place: str) -> None:
-        """Forget what an emergency left."""
-        ...
+    backend: Backend
+    emergencies: EmergencyFiles
+
+    def __str__(self) -> str:
+        return str(self.backend)
 
 
-def read(backend: Backend) -> Recorded:
+def read(store: Store) -> Recorded:
     """The state as a reader sees it; `exists` is False where none was found. Raises StateError where it is damaged."""
-    recorded, _ = read_with_journal(backend)
+    recorded, _ = read_with_journal(store.backend)
     return recorded
 
 

@@ -14,7 +14,7 @@ from reconciler.state import emergency, journal
 from reconciler.state.codec import encode, encode_patch
 from reconciler.state.document import Document
 from reconciler.state.events import BuildSubmitted, Event
-from reconciler.state.store import Backend, LockHolder, read_with_journal
+from reconciler.state.store import LockHolder, Store, read_with_journal
 
 # The journal is folded into the document when it has grown beyond this, and beyond the document, in bytes: so an event
 # costs the same whatever the fleet's size.
@@ -24,7 +24,7 @@ _FOLD_BEYOND = 1 << 20
 class Writer:
     """The only writer of a state, from entering to leaving.
 
-        with Writer(backend, holder) as writer:
+        with Writer(store, holder) as writer:
             await writer.commit(event, …)      # durable on return
 
     Events that arrive while a write is under way go to disk together with the next one. The first write that fails ends
@@ -32,9 +32,10 @@ class Writer:
     first. `wait` decides what happens while another process holds the lock, see Backend.
     """
 
-    def __init__(self, backend: Backend, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> None:
-        self._backend = backend
-        self._lock = backend.lock(holder, wait)
+    def __init__(self, store: Store, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> None:
+        self._backend = store.backend
+        self._emergencies = store.emergencies
+        self._lock = store.backend.lock(holder, wait)
         self._waiting: list[asyncio.Future[None]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._broken: StateError | None = None
@@ -53,7 +54,7 @@ class Writer:
         self._document = Document(recorded)
         if found is not None:
             self._number = found.frames[-1][0] if found.frames else found.header.after
-        found_jobs = emergency.missing_jobs(self._backend, recorded)
+        found_jobs = emergency.missing_jobs(self._emergencies, recorded)
         for event in found_jobs:
             self._document.apply(event)
         if found_jobs or (found is not None and (found.frames or found.torn)):
@@ -62,7 +63,7 @@ class Writer:
         elif found is not None:
             self._begun = True
         # Files with job IDs of which this state knows nothing: for a person to look at.
-        self.foreign_emergencies = emergency.clear(self._backend, self.recorded)
+        self.foreign_emergencies = emergency.clear(self._emergencies, self.recorded)
         self._document.take_patch()
 
     @property
@@ -77,7 +78,7 @@ class Writer:
         except StateError:
             jobs = [event for event in events if isinstance(event, BuildSubmitted)]
             if self._broken is not None and jobs:
-                place = emergency.save(self._backend, self.recorded, jobs)
+                place = emergency.save(self._emergencies, self.recorded, jobs)
                 raise StateError(self._broken.summary, hint=f"{self._broken.hint}\n{place}".strip()) from self._broken
             raise
 
