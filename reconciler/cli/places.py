@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from reconciler.errors import UsageError
 from reconciler.state.address import Credentials, HttpAddress
+from reconciler.state.local import LocalState
 from reconciler.state.open import http_store, local_store
 from reconciler.state.store import Store
 
@@ -46,6 +48,12 @@ def find_place(environ: Mapping[str, str], file: Path, state: str | None, declar
         _check_allowed(address, environ)
     store = http_store(address, _credentials(environ), folder, home(environ))
     return Place(store, folder / STATE_NAME)
+
+
+def same_host(one: Store, other: Store) -> bool:
+    """False where the same credentials would reach two hosts."""
+    hosts = {urlsplit(str(store)).netloc for store in (one, other) if not isinstance(store.backend, LocalState)}
+    return len(hosts) < 2
 
 
 def home(environ: Mapping[str, str]) -> Path | None:
