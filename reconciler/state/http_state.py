@@ -5,31 +5,38 @@
     NAME                 the document, inside {"serial": …, "imgctl": "document", "document": {…}}
     NAME-journal         the journal's end: {"serial": …, "imgctl": "journal", "previous": TOKEN, "text": …}
     NAME-journal-TOKEN   a full segment of the journal, likewise; never changed, its random name never used again
+    NAME-trial-TOKEN     for an instant before a new state's first write, see below
+    NAME-lock            not in GitLab: only ever locked, see below
 
 A frame is durable when NAME-journal has it. Once its text would be longer than a segment may be, the text goes into a
 segment of its own first, which the next NAME-journal names as the one before. So an event costs one POST of at most a
 segment, whatever the fleet's size, and one more whenever a segment is full. A fold writes NAME, then an empty
 NAME-journal, and removes the segments of the old one; whatever a killed run leaves of them means nothing to anybody.
 
-**One writer.** NAME and NAME-journal are both locked, with the same lock ID. Whoever holds the lock of NAME is the
-writer; a lock of NAME-journal with another ID was left by a run from which a person took NAME away (`state
-force-unlock`), and is broken. Only then is anything read.
+**One writer.** In GitLab whoever has the lock of NAME is the writer, and locks NAME-journal with the same ID. A lock of
+NAME-journal with another ID was left by a run from which a person took NAME away (`state force-unlock`): it is broken.
+Only then is anything read.
 
 **A writer that was unlocked, and lives on.** Its network came back, or its machine woke up. It must not be able to make
 an intent durable that its successor has not read, since both would then send their request:
 
 1. Every frame goes through NAME-journal, in a POST that carries the lock ID. The server refuses it from the moment in
    which the successor has the lock, and what it accepted before, the successor reads, since it reads after locking.
-   GitLab refuses it as soon as the lock is gone. A segment means nothing before NAME-journal names it.
+   A segment means nothing before NAME-journal names it. GitLab refuses an ID also where nobody has the lock.
 2. GitLab looks at the lock and stores the version in two steps, so that a POST may slip through between the successor's
    lock and its first write. But it keeps every serial once, and a writer's serial is the one it has read plus one: of
    the two exactly one gets it, and the other one is refused, reads back something else than it wrote, and writes
    nothing any more. If that is the successor it has sent nothing, and whoever comes next reads the intent.
 3. A late fold is harmless for the same reasons: NAME carries lock ID and serial too, and a document without its new
    journal changes nothing, see Writer.
+4. Other servers keep no serials, and store what comes under any ID while nobody has the lock: a write that slept in a
+   machine or a network would get in between two runs. There the writer is who has the lock of NAME-lock, where nothing
+   is stored, and the locks of NAME and NAME-journal are never given back: the next writer breaks them, and between two
+   runs they are the last one's.
 
 So this rests on a server that refuses a write under another lock ID than the one that is held. Before a new state's
-first write that is tried out, with an ID that nobody has; where such a write is accepted, nothing else is written.
+first write that is tried out, on a document of its own with an ID that nobody has; where the server accepts such a
+write, no state is kept there.
 
 **A write without an answer** is read back and compared. What is not there is written again only where it cannot take
 effect twice, see StateServer; otherwise StateError ends all writing, and job IDs go to a local emergency file.
@@ -75,6 +82,11 @@ class HttpState:
 
     def __init__(self, server: StateServer) -> None:
         self._server = server
+        gitlab = server.address.is_gitlab
+        # Whose lock makes a writer; what is locked under it; and whether those locks are given back.
+        self._mutex = "" if gitlab else "-lock"
+        self._guarded = (_JOURNAL,) if gitlab else ("", _JOURNAL)
+        self._gives_back = gitlab
         self._held: dict[str, str] = {}
         # What was read last, or written: under the lock it is what there is.
         self._document_serial: int | None = None
@@ -118,6 +130,7 @@ class HttpState:
 
     def replace_document(self, content: bytes) -> None:
         """See Backend."""
+        self._check_locked()
         if self._document_serial is None:
             self.read_document()
         serial = self._document_serial or 0
@@ -156,12 +169,13 @@ class HttpState:
         """See Backend."""
         record = new_record(holder, self._server.address.path)
         try:
-            while (told := self._server.lock("", record)) is not None:
+            while (told := self._server.lock(self._mutex, record)) is not None:
                 refusal = self._locked(told)
                 if wait is None:
                     raise refusal
                 wait(refusal)
-            self._lock_journal(record)
+            for suffix in self._guarded:
+                self._take_over(suffix, record)
         except StateLocked:
             raise
         except BaseException:
@@ -179,32 +193,32 @@ class HttpState:
         now = datetime.now(UTC)
         asker = LockHolder("imgctl", "", 0, f"{now:%Y-%m-%dT%H:%M:%SZ}", "look")
         record = new_record(asker, self._server.address.path)
-        told = self._server.lock("", record)
+        told = self._server.lock(self._mutex, record)
         if told is None:
-            self._server.unlock("", record)
+            self._server.unlock(self._mutex, record)
             return None
         return self._describe(told)
 
     def force_unlock(self, lock: HeldLock) -> bool:
         """See OutlivingLock."""
-        unlocked = self._server.unlock("", lock.record)
+        unlocked = self._server.unlock(self._mutex, lock.record)
         with suppress(StateError):
             # So that a run which lives on stops at once; otherwise whoever comes next sees to it.
-            self._server.unlock(_JOURNAL, lock.record)
+            self._give_back_guarded(lock.record)
         return unlocked
 
     # Locks
 
-    def _lock_journal(self, record: Mapping[str, str]) -> None:
-        """Lock the journal too, whoever was left holding it: NAME's lock says that nobody else may."""
+    def _take_over(self, suffix: str, record: Mapping[str, str]) -> None:
+        """Lock this too, whoever was left holding it: the writer's lock says that nobody else may."""
         told: Mapping[str, Any] = {}
         for _ in range(_TRIES):
-            held = self._server.lock(_JOURNAL, record)
+            held = self._server.lock(suffix, record)
             if held is None:
                 return
-            self._server.unlock(_JOURNAL, told := held)
+            self._server.unlock(suffix, told := held)
         raise StateError(
-            f"{self}{_JOURNAL} keeps being locked by {self._describe(told).holder}",
+            f"{self}{suffix} keeps being locked by {self._describe(told).holder}",
             hint="Only imgctl may use it, and only together with the state.",
         )
 
@@ -222,11 +236,15 @@ class HttpState:
             ) from error
 
     def _give_back(self, record: Mapping[str, str]) -> None:
-        # The state's own lock last: until then nobody else begins.
+        # The writer's lock last: until then nobody else begins.
         try:
-            self._server.unlock(_JOURNAL, record)
+            self._give_back_guarded(record)
         finally:
-            self._server.unlock("", record)
+            self._server.unlock(self._mutex, record)
+
+    def _give_back_guarded(self, record: Mapping[str, Any]) -> None:
+        for suffix in self._guarded if self._gives_back else ():
+            self._server.unlock(suffix, record)
 
     def _locked(self, told: Mapping[str, object]) -> StateLocked:
         lock = self._describe(told)
@@ -240,13 +258,14 @@ class HttpState:
 
     def _try_lock_out(self) -> None:
         """Raise StateError where the server stores what carries another lock ID than the lock's."""
-        stray = {"serial": 1, "imgctl": "trial"}
-        known = self._known_end()
-        if known.serial:
-            # It was tried out when the journal began; a journal whose document is gone must not be written over.
-            return
-        if self._server.offer(_JOURNAL, stray, f"nobody.{token_hex(6)}"):
-            self._server.delete(_JOURNAL)
+        trial = f"-trial-{token_hex(8)}"
+        self._server.lock(trial, self._held)
+        try:
+            accepted = self._server.offer(trial, {"serial": 1, "imgctl": "trial"}, f"nobody.{token_hex(6)}")
+        finally:
+            self._server.unlock(trial, self._held)
+            self._server.delete(trial)
+        if accepted:
             raise StateError(
                 f"{self} cannot keep a state safely: the server stores what comes under a lock that nobody holds",
                 hint="imgctl needs a server that compares the ID of a write with that of the lock, as GitLab does.",
@@ -255,9 +274,12 @@ class HttpState:
     # Documents
 
     def _write(self, suffix: str, content: Mapping[str, Any]) -> None:
+        self._check_locked()
+        self._server.write(suffix, content, self._held["ID"])
+
+    def _check_locked(self) -> None:
         if not self._held:
             raise StateError(f"{self} is not locked by this run, so nothing is written")
-        self._server.write(suffix, content, self._held["ID"])
 
     def _write_end(self, end: _End) -> None:
         self._write(_JOURNAL, end.fields())
