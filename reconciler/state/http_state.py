@@ -263,7 +263,8 @@ class HttpState:
         try:
             accepted = self._server.offer(trial, {"serial": 1, "imgctl": "trial"}, f"nobody.{token_hex(6)}")
         finally:
-            self._server.unlock(trial, self._held)
+            with suppress(StateError):
+                self._server.unlock(trial, self._held)
             self._server.delete(trial)
         if accepted:
             raise StateError(

@@ -47,7 +47,7 @@ def pull(console: Console, *, source: ManifestFlags, state: str | None) -> int:
 
 
 @click.command(name="push")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("document", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--force", is_flag=True, help="Let it become the first state of a place that has none.")
 @manifest_options
 @state_option
@@ -55,7 +55,7 @@ def pull(console: Console, *, source: ManifestFlags, state: str | None) -> int:
 @output_options
 @click.pass_obj
 def push(
-    console: Console, *, file: Path, force: bool, source: ManifestFlags, state: str | None, lock: LockFlags
+    console: Console, *, document: Path, force: bool, source: ManifestFlags, state: str | None, lock: LockFlags
 ) -> int:
     """Put the document FILE (- for standard input) in the place of the state: a correction, or a backup.
 
@@ -66,8 +66,8 @@ def push(
     Example:
       imgctl state push corrected.json
     """
-    pushed = decode(_read(file), str(file)).recorded
-    check_not_moved(pushed, str(file))
+    pushed = decode(_read(document), str(document)).recorded
+    check_not_moved(pushed, str(document))
     store = _store(console, source, state)
     with open_writer_of(console, store, "state push", lock) as writer:
         if _same(writer.recorded, pushed):
