@@ -84,6 +84,8 @@ class GitLab:
         self.faults: list[Fault] = []
         # Refuses every connection's requests while it is True: the network is gone.
         self.cut = False
+        # How many requests are being answered.
+        self.busy = 0
         # Called before and after each request that is let in, with "before" or "after", method, name and body.
         self.watch: Callable[[str, str, str, bytes], None] = lambda *_: None
         # What other servers leave out: comparing the lock's ID on a write, and letting things be removed.
@@ -220,6 +222,13 @@ class GitLab:
     # ASGI
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.busy += 1
+        try:
+            await self._serve(scope, receive, send)
+        finally:
+            self.busy -= 1
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = b""
         while True:
             message = await receive()
