@@ -67,7 +67,8 @@ class _Answer:
             phrase = "no known status"
         said = self.fields().get("message")
         text = " ".join(said.split())[:200] if isinstance(said, str) else ""
-        return f"{self.status} {phrase}" + (f" ({text})" if text and text.isprintable() else "")
+        plain = f"{self.status} {phrase}"
+        return f"{plain} ({text})" if text.isprintable() and text not in ("", plain, str(self.status)) else plain
 
     def fields(self) -> dict[str, Any]:
         """The body's JSON object, empty where it has none."""

@@ -95,6 +95,25 @@ def test_init_records_on_the_server(
     assert not (folder / "another.yaml").exists()
 
 
+def test_what_commands_ask_the_server_for(
+    imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest, gitlab: GitLab, env: dict[str, str]
+) -> None:
+    env |= start_cloud().env
+    write_manifest()
+    assert imgctl("apply", "--auto-approve", env=env).code == 0
+    gitlab.requests.clear()
+    assert imgctl("plan", env=env).code == 0
+    assert [one.method for one in gitlab.requests] == ["GET"] * 3
+    gitlab.requests.clear()
+    assert imgctl("apply", "--auto-approve", env=env).code == 0
+    # Read, lock twice, read again, unlock twice: nothing was recorded.
+    assert [one.method for one in gitlab.requests] == ["GET"] * 3 + ["POST"] * 2 + ["GET"] * 3 + ["DELETE"] * 2
+    gitlab.requests.clear()
+    assert imgctl("apply", "--auto-approve", "--var", "release=2", env=env).code == 0
+    # At most one for each of three steps of three builds, and two for the document and a new journal.
+    assert 2 + 3 <= len(gitlab.written) <= 2 + 3 * 3
+
+
 # Places, hosts, credentials
 
 
