@@ -21,7 +21,7 @@ from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManif
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-_FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS)(_|$)|.*_proxy$", re.IGNORECASE)
+_FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS|TF)(_|$)|.*_proxy$", re.IGNORECASE)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from reconciler.model.spec import ImageSpec, Limits
 from reconciler.state import events, files, writer
 from reconciler.state.document import Document
 from reconciler.state.journal import encode_frame
-from reconciler.state.local import LocalState
+from reconciler.state.open import local_store
 from reconciler.state.store import LockHolder, read
 from reconciler.state.writer import Writer
 
@@ -57,7 +57,7 @@ class Store(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.backend = LocalState(self.folder / "state.json")
+        self.store = local_store(self.folder / "state.json")
         self.writer: Writer | None = None
         self.model = Recorded()
         self.number = 0
@@ -79,7 +79,7 @@ class Store(RuleBasedStateMachine):
     @rule()
     def open(self) -> None:
         with self._only(self.model):
-            self.writer = Writer(self.backend, _HOLDER)
+            self.writer = Writer(self.store, _HOLDER)
         assert self.writer.recorded.servers == self.model.servers
 
     @precondition(lambda self: self.writer is not None)
@@ -111,7 +111,7 @@ class Store(RuleBasedStateMachine):
     @rule()
     def lock_again(self) -> None:
         with pytest.raises(StateLocked):
-            Writer(LocalState(self.backend.path), _HOLDER)
+            Writer(local_store(self.folder / "state.json"), _HOLDER)
 
     # Things happen
 
@@ -136,7 +136,7 @@ class Store(RuleBasedStateMachine):
 
     @invariant()
     def readers_see_what_was_committed(self) -> None:
-        self._compare(read(self.backend), self.model)
+        self._compare(read(self.store), self.model)
 
     # How
 
@@ -184,7 +184,7 @@ class Store(RuleBasedStateMachine):
 
         def look() -> None:
             nonlocal newest
-            seen = read(LocalState(self.backend.path))
+            seen = read(local_store(self.folder / "state.json"))
             position = next((at for at, state in enumerate(allowed) if _same(seen, state)), None)
             assert position is not None, f"a reader saw {seen}, which is none of {allowed}"
             assert position >= newest
