@@ -15,7 +15,7 @@ from reconciler.manifest.load import VariableSources, load
 from reconciler.model.record import Binding, Record, Recorded
 from reconciler.model.spec import Manifest
 from reconciler.render.plan_text import SIMULATED
-from reconciler.state.open import local_store
+from reconciler.state.open import check_named_by_manifest, local_store, object_store
 from reconciler.state.store import Store, read
 
 STATE_NAME = "imgctl.state.json"
@@ -56,8 +56,7 @@ def load_inputs(console: Console, source: ManifestFlags, state: str | None, *, a
     manifest = load_manifest(console, source)
     if announce and manifest.simulator is not None:
         console.say(console.error_style(SIMULATED, "cyan"))
-    path = state_path(source.file, state, manifest.state_url)
-    store = local_store(path, home(console.environ))
+    path, store = open_store(console.environ, source.file, state, manifest.state_url)
     return Inputs(manifest, store, path, read(store), _binding(manifest, console.environ))
 
 
@@ -105,6 +104,18 @@ def home(environ: Mapping[str, str]) -> Path | None:
 
 def _first(environ: Mapping[str, str], names: Sequence[str]) -> str:
     return next((environ[name] for name in names if environ.get(name)), "")
+
+
+def open_store(environ: Mapping[str, str], file: Path, state: str | None, url: str | None) -> tuple[Path, Store]:
+    """The state, and its file or where that would be. What `state` names is trusted, a manifest's `url` is checked."""
+    where = state or url or ""
+    if where.startswith("s3://"):
+        if not state:
+            check_named_by_manifest(where, environ)
+        path = state_path(file, None, None)
+        return path, object_store(where, path, environ, home(environ))
+    path = state_path(file, state, url)
+    return path, local_store(path, home(environ))
 
 
 def state_path(file: Path, state: str | None, url: str | None) -> Path:

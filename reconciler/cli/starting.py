@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reconciler.cli.console import Console
 from reconciler.cli.flags import LockFlags, ManifestFlags, PlanFlags, RequestFlags
-from reconciler.cli.inputs import home, load_inputs, state_path
+from reconciler.cli.inputs import load_inputs, open_store
 from reconciler.cli.locking import open_writer_of
 from reconciler.cli.new_file import check_new, write_new
 from reconciler.cli.planning import plan_for
@@ -24,7 +24,6 @@ from reconciler.model.record import Binding, Context, Recorded
 from reconciler.render.manifest import render_manifest
 from reconciler.state import events
 from reconciler.state.files import sync_folder
-from reconciler.state.open import local_store
 from reconciler.state.store import Store, read
 from reconciler.state.writer import Writer
 
@@ -72,8 +71,7 @@ async def start(
     is missing. Records without a manifest would be in the way of the next try.
     """
     check_new(target.file)
-    path = state_path(target.file, target.state, None)
-    store = local_store(path, home(console.environ))
+    path, store = open_store(console.environ, target.file, target.state, None)
     _check_no_records(read(store), store)
     context = build_context(console.environ, "")
     async with connected_by_environment(console, target.region, requests, target.region_source) as connection:
