@@ -317,15 +317,16 @@ class ObjectState:
     def _contend(self, name: str, expected: str | None) -> list[str]:
         """The ETags of the writes that succeeded, of several that come at once."""
 
-        def write(number: int) -> str | StateError | None:
+        def write(content: bytes) -> str | StateError | None:
             try:
-                return self._bucket.try_put(name, f"{number} {name}".encode(), expected)
+                return self._bucket.try_put(name, content, expected)
             except StateError as error:
                 # Some stores are too busy for the losers, which is as good as a refusal.
                 return error
 
         with ThreadPoolExecutor(_CONTENDERS) as executor:
-            outcomes = list(executor.map(write, range(_CONTENDERS)))
+            # No two alike, and none like what is there: an ETag tells the content, not who wrote it.
+            outcomes = list(executor.map(write, [uuid4().hex.encode() for _ in range(_CONTENDERS)]))
         written = [outcome for outcome in outcomes if isinstance(outcome, str)]
         problems = [outcome for outcome in outcomes if isinstance(outcome, StateError)]
         if not written and problems:
@@ -336,7 +337,7 @@ class ObjectState:
         if not holds:
             raise StateError(
                 f"the store {self._bucket} cannot keep a state: {what}",
-                hint="It does not honour conditional writes, so two runs could write the same state; nothing was written. "
+                hint="It does not honour conditional writes, so two runs could write one state; nothing was written. "
                 "Keep the state in a store that does, or elsewhere: docs/shared-state.md.",
             )
 
@@ -353,8 +354,8 @@ class ObjectState:
             return self._damaged_lock()
         return StateLocked(
             f"{self} is locked by {record.holder}",
-            hint="Wait until that run has ended, or use --lock-timeout. If it was killed, its lock stays: make sure that "
-            f"it has ended, then imgctl state force-unlock {record.id}",
+            hint="Wait until that run has ended, or use --lock-timeout. If it was killed, its lock stays: make sure "
+            f"that it has ended, then imgctl state force-unlock {record.id}",
         )
 
     def _damaged(self, what: str) -> StateError:
