@@ -52,6 +52,8 @@ _AT_A_TIME = 16
 # Of dead frames, in one fold; what is left is left to the next.
 _MOST_REMOVED = 5000
 _CONTENDERS = 4
+_TRIES = 3
+_WRONG_TAG = '"00000000000000000000000000000000"'
 _GENERATION = re.compile(r"\d{8}-[0-9a-f]{16}")
 
 
@@ -150,7 +152,7 @@ class ObjectState:
 
     def lock(self, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> ObjectLock:
         """See Backend."""
-        probed = False
+        checked = False
         while True:
             there = self._bucket.get(self._lock_name, _MOST_LOCK)
             record = _lock_record(there)
@@ -160,9 +162,9 @@ class ObjectState:
                     raise refusal
                 wait(refusal)
                 continue
-            if not probed:
-                self._probe()
-                probed = True
+            if not checked:
+                self._check_conditions()
+                checked = True
             lock_id = str(uuid4())
             content = _line({"id": lock_id, **asdict(holder)})
             # Where it was taken in between, the next look says by whom.
@@ -295,22 +297,37 @@ class ObjectState:
             with suppress(Changed, StateError):
                 self._bucket.put(self._lock_name, _free_record(), held.tag, attempts=2)
 
-    def _probe(self) -> None:
-        """Try whether conditions hold here, also for writes that come at once. Raises StateError where they do not."""
+    def _check_conditions(self) -> None:
+        """Raise StateError where conditions do not hold here, also for writes that come at once, or nobody can tell."""
+        broken: str | None = None
+        for _ in range(_TRIES - 1):
+            # A lost answer says nothing about conditions: once more.
+            with suppress(StateError):
+                broken = self._probe()
+                break
+        if broken is None:
+            broken = self._probe()
+        if broken:
+            raise StateError(
+                f"the store {self._bucket} cannot keep a state: {broken}",
+                hint="It does not honour conditional writes, so two runs could write one state; nothing was written. "
+                "Keep the state in a store that does, or elsewhere: docs/shared-state.md.",
+            )
+
+    def _probe(self) -> str:
+        """What does not hold; nothing, where all does."""
         name = f"{self._place.key}.probe-{uuid4().hex}"
         try:
             made = self._contend(name, None)
-            self._refuse_unless(len(made) == 1, f"of {_CONTENDERS} writes with If-None-Match: * {len(made)} succeeded")
-            try:
-                self._bucket.put(name, b"wrong", '"00000000000000000000000000000000"')
-            except Changed:
-                pass
-            else:
-                self._refuse_unless(False, "a write with If-Match and a wrong ETag succeeded")
+            if len(made) != 1:
+                return f"of {_CONTENDERS} writes with If-None-Match: * {len(made)} succeeded"
+            with suppress(Changed):
+                self._bucket.put(name, b"wrong", _WRONG_TAG)
+                return "a write with If-Match and a wrong ETag succeeded"
             replaced = self._contend(name, made[0])
-            self._refuse_unless(
-                len(replaced) == 1, f"of {_CONTENDERS} writes with If-Match and one ETag {len(replaced)} succeeded"
-            )
+            if len(replaced) != 1:
+                return f"of {_CONTENDERS} writes with If-Match and one ETag {len(replaced)} succeeded"
+            return ""
         finally:
             self._bucket.remove([name])
 
@@ -332,14 +349,6 @@ class ObjectState:
         if not written and problems:
             raise problems[0]
         return written
-
-    def _refuse_unless(self, holds: bool, what: str) -> None:
-        if not holds:
-            raise StateError(
-                f"the store {self._bucket} cannot keep a state: {what}",
-                hint="It does not honour conditional writes, so two runs could write one state; nothing was written. "
-                "Keep the state in a store that does, or elsewhere: docs/shared-state.md.",
-            )
 
     # What goes wrong
 

@@ -161,8 +161,7 @@ class Bucket:
         from obstore.exceptions import BaseError
 
         try:
-            for name in names:
-                obstore.delete(self._store, name)
+            obstore.delete(self._store, list(names))
         except (BaseError, OSError, ValueError):
             return
 
@@ -371,7 +370,8 @@ def _connect(bucket: str, environ: Mapping[str, str]) -> tuple[str, S3Store]:
         if loopback:
             # A proxy with this exception, in place of those of the environment: none.
             client |= {"allow_http": True, "proxy_url": where, "proxy_excludes": url.hostname or ""}
-    config |= {"conditional_put": "etag", "virtual_hosted_style_request": virtual}
+    # One by one: the request that removes many at once is not the same everywhere.
+    config |= {"conditional_put": "etag", "virtual_hosted_style_request": virtual, "disable_bulk_delete": True}
     # Attempts are counted here: what became of a lost one has to be known before the next.
     retry: Any = {"max_retries": 0, "retry_timeout": _REQUEST}
     return host, S3Store(bucket, config=config, client_options=client, retry_config=retry)  # type: ignore[arg-type]

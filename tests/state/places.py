@@ -212,7 +212,7 @@ def s3(folder: Path, servers: Servers) -> Iterator[Place]:
     with Wire(seaweed.port) as wire, pytest.MonkeyPatch.context() as patch:
         env = s3_environment(wire.port)
         # Contention takes SeaweedFS a second; the probe has tests of its own.
-        patch.setattr(ObjectState, "_probe", lambda self: None)
+        patch.setattr(ObjectState, "_check_conditions", lambda self: None)
         yield Place(
             url=url,
             env=env,
