@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.errors import StateError, StateLocked, UsageError
-from reconciler.state import s3
+from reconciler.state import events, s3, writer
+from reconciler.state.journal import encode_frame
 from reconciler.state.objects import ObjectState
 from reconciler.state.open import check_named_by_manifest, object_store
 from reconciler.state.s3 import Bucket, Changed, parse
@@ -434,3 +438,158 @@ def test_a_lock_that_was_left_behind_says_how_to_go_on(
     assert str(ALICE) in ran.err
     assert "force-unlock" in ran.err
     assert cloud.ledger["received"] == 0
+
+
+# What comes in between
+
+
+def between(store: Store, patch: pytest.MonkeyPatch, step: int, name: str, happens: Callable[[], None]) -> list[int]:
+    """Let something happen at the `step`th boundary of a client's calls; two of them are around each call."""
+    bucket = backend_of(store)._bucket
+    real, passed = getattr(bucket, name), [0]
+
+    def boundary() -> None:
+        passed[0] += 1
+        if passed[0] == step:
+            happens()
+
+    def call(*arguments: Any) -> Any:
+        boundary()
+        result = real(*arguments)
+        boundary()
+        return result
+
+    patch.setattr(bucket, name, call)
+    return passed
+
+
+@pytest.mark.parametrize("fold", [False, True], ids=["", "folding"])
+@pytest.mark.parametrize("earlier", [0, 1, 2])
+@pytest.mark.parametrize("writes", [0, 1, 2])
+@pytest.mark.parametrize("step", range(1, 9))
+def test_a_successor_may_come_in_at_any_instant_of_a_write(
+    step: int,
+    writes: int,
+    earlier: int,
+    fold: bool,
+    fake: FakeS3,
+    client: Callable[[], Store],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever is told that its event is durable finds it in the end, and no two go on that have not seen each other."""
+    with Writer(client(), ALICE) as first:
+        commit(first, noted(0))
+    store = client()
+    old = Writer(store, ALICE)
+    for number in range(earlier):
+        commit(old, intended(f"earlier-{number}"))
+    news: list[Writer] = []
+    told: list[str] = []
+
+    def say(writing: Writer, server: str) -> None:
+        with contextlib.suppress(StateError):
+            commit_apart(writing, intended(server))
+            told.append(server)
+
+    def take_over() -> None:
+        operator = backend_of(client())
+        held = operator.locked_by()
+        assert held is not None
+        operator.force_unlock(held.id)
+        news.append(Writer(client(), BOB))
+        for number in range(writes):
+            say(news[0], f"new-{number}")
+
+    with monkeypatch.context() as patch:
+        passed = between(store, patch, step, "_put", take_over)
+        patch.setattr(writer, "_FOLD_BEYOND", 0 if fold else 1 << 20)
+        say(old, "old")
+    if not news:
+        assert passed[0] < step
+        old.__exit__(None, None, None)
+        return
+    seen = "old" in news[0].recorded.servers
+    old_told = "old" in told
+    say(old, "old-again")
+    assert "old-again" not in told
+    say(news[0], "new-again")
+    if old_told and not seen:
+        assert "new-again" not in told
+    old.__exit__(None, None, None)
+    news[0].__exit__(None, None, None)
+    with Writer(client(), ALICE) as last:
+        commit(last, intended("last"))
+    found = set(read(client()).servers)
+    assert {*told, "last", *(f"earlier-{number}" for number in range(earlier))} <= found
+
+
+def test_a_reader_that_is_overtaken_by_a_fold_reads_again(
+    fake: FakeS3, client: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(1, 16):
+        monkeypatch.undo()
+        monkeypatch.setattr(s3, "_PAUSES", (0.01, 0.01, 0.01))
+        with Writer(client(), ALICE) as writing:
+            for number in range(4):
+                commit(writing, noted(10 * step + number))
+            reader = client()
+
+            def folds(writing: Writer = writing, step: int = step) -> None:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(writer, "_FOLD_BEYOND", 0)
+                    commit_apart(writing, noted(10 * step + 5))
+
+            # Some dead frames stay, as when their removal fails: they are no gap in what is alive.
+            fake.before = lambda method, key: 403 if method == "DELETE" and key.endswith("2") else None
+            between(reader, monkeypatch, step, "_get", folds)
+            seen = read(reader).limits.max_changes
+            assert seen in (10 * step + 3, 10 * step + 5)
+
+
+def test_a_fold_that_comes_late_takes_no_frame_of_a_successor_away(
+    fake: FakeS3, client: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The successor has not folded, and the head that it found is the one that its predecessor knows."""
+    with Writer(client(), ALICE) as first:
+        commit(first, noted(0))
+    found = client().backend.read_journal()
+    assert found is not None
+    frame = encode_frame(read(client()).lineage, 1, {"serial": 2, "servers": {}, "retired": {}})
+    store, successor = client(), client()
+    with store.backend.lock(ALICE):
+        store.backend.read_journal()
+
+        def take_over() -> None:
+            operator = backend_of(client())
+            held = operator.locked_by()
+            assert held is not None
+            operator.force_unlock(held.id)
+            successor.backend.lock(BOB)
+            successor.backend.read_journal()
+            successor.backend.append(frame)
+
+        between(store, monkeypatch, 1, "_put", take_over)
+        with pytest.raises(StateError, match="by someone else"):
+            store.backend.replace_journal(found)
+    assert client().backend.read_journal() == found + frame
+
+
+def test_what_others_wrote_under_our_lock_is_not_taken_for_our_own(fake: FakeS3, client: Callable[[], Store]) -> None:
+    with Writer(client(), ALICE) as first:
+        commit(first, noted(0))
+    store = client()
+    old = Writer(store, ALICE)
+    backend_of(client()).force_unlock(backend_of(client()).locked_by().id)  # type: ignore[union-attr]
+    with Writer(client(), BOB) as new:
+        commit(new, noted(1))
+    for look in (store.backend.read_document, store.backend.read_journal, lambda: read(store)):
+        with pytest.raises(StateError, match="by someone else"):
+            look()
+    old.__exit__(None, None, None)
+    assert read(store).serial == 2
+
+
+def commit_apart(writing: Writer, event: events.Event) -> None:
+    """Commit in a thread of its own: this may be called in the middle of another commit."""
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(commit, writing, event).result()
