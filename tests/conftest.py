@@ -17,7 +17,7 @@ from reconciler.cli.app import run
 from reconciler.simulator import World, serving
 from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManifest
 
-_FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS)(_|$)|.*_proxy$", re.IGNORECASE)
+_FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS|TF)(_|$)|.*_proxy$", re.IGNORECASE)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

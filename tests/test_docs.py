@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.support import SERVER_IDS, Cloud, Imgctl, StartCloud, give_image
+from tests.state.gitlab import PASSWORD, USERNAME, serving_states
+from tests.support import SERVER_IDS, Cloud, Imgctl, StartCloud, WriteManifest, give_image
 from tests.tfstates import image, resource, tfstate
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -93,3 +95,22 @@ def test_the_guide_from_the_console(imgctl: Imgctl, folder: Path, cloud: Cloud) 
     ran = follow("from-the-console.md", imgctl, cloud)
     assert ran == ["init", "plan", "import", "import", "import", "plan"]
     assert manifest_of("from-the-console.md") in (folder / "imgctl.yaml").read_text(encoding="utf-8")
+
+
+def test_the_page_on_shared_state(imgctl: Imgctl, write_manifest: WriteManifest, cloud: Cloud) -> None:
+    write_manifest()
+    assert imgctl("apply", "--auto-approve", env=cloud.env).code == 0
+    credentials = {"IMGCTL_STATE_USERNAME": USERNAME, "IMGCTL_STATE_PASSWORD": PASSWORD}
+    with serving_states() as gitlab:
+        commands = [
+            [word.replace("https://gitlab.example.com", gitlab.url) for word in words]
+            for words, _ in shown("shared-state.md")
+        ]
+        assert [words[:2] for words in commands] == [["state", "migrate"], ["plan", "--state"]]
+        moved, planned = (imgctl(*words, env=cloud.env | credentials) for words in commands)
+    assert moved.code == 0, moved.err
+    assert "No changes." in planned.out
+    page = (DOCS / "shared-state.md").read_text(encoding="utf-8")
+    workflows = [yaml.safe_load(block[2]) for block in _BLOCK.finditer(page) if block[1] == "yaml"]
+    scripts = [workflows[0]["plan"]["script"], workflows[0]["apply"]["script"], workflows[1]["jobs"]["apply"]["steps"]]
+    assert all("imgctl " in str(script) for script in scripts)

@@ -9,16 +9,15 @@ from pathlib import Path
 
 from reconciler.cli.console import Console
 from reconciler.cli.flags import ManifestFlags
+from reconciler.cli.places import find_place
 from reconciler.cloud.settings import PROJECT_VARIABLES, REGION_VARIABLES
 from reconciler.errors import UsageError
 from reconciler.manifest.load import VariableSources, load
 from reconciler.model.record import Binding, Record, Recorded
 from reconciler.model.spec import Manifest
 from reconciler.render.plan_text import SIMULATED
-from reconciler.state.open import check_named_by_manifest, local_store, object_store
 from reconciler.state.store import Store, read
 
-STATE_NAME = "imgctl.state.json"
 # Where the embedded simulator pretends to be, unless the manifest says otherwise.
 SIMULATED_REGION = "ap-southeast-1"
 SIMULATED_PROJECT = "a4da8115c9d8464ead3a38309130523f"
@@ -56,8 +55,9 @@ def load_inputs(console: Console, source: ManifestFlags, state: str | None, *, a
     manifest = load_manifest(console, source)
     if announce and manifest.simulator is not None:
         console.say(console.error_style(SIMULATED, "cyan"))
-    path, store = open_store(console.environ, source.file, state, manifest.state_url)
-    return Inputs(manifest, store, path, read(store), _binding(manifest, console.environ))
+    place = find_place(console.environ, source.file, state, manifest.state_url)
+    binding = _binding(manifest, console.environ)
+    return Inputs(manifest, place.store, place.local_path, read(place.store), binding)
 
 
 def find_record(recorded: Recorded, name: str, *, managed: bool = False) -> Record:
@@ -96,36 +96,5 @@ def _binding(manifest: Manifest, environ: Mapping[str, str]) -> Binding:
     return Binding(provider, region, manifest.project_id or _first(environ, PROJECT_VARIABLES))
 
 
-def home(environ: Mapping[str, str]) -> Path | None:
-    """The user's home folder, as far as the environment names one."""
-    found = Path(environ.get("HOME") or "")
-    return found if found.is_absolute() else None
-
-
 def _first(environ: Mapping[str, str], names: Sequence[str]) -> str:
     return next((environ[name] for name in names if environ.get(name)), "")
-
-
-def open_store(environ: Mapping[str, str], file: Path, state: str | None, url: str | None) -> tuple[Path, Store]:
-    """The state, and its file or where that would be. What `state` names is trusted, a manifest's `url` is checked."""
-    where = state or url or ""
-    if where.startswith("s3://"):
-        if not state:
-            check_named_by_manifest(where, environ)
-        path = state_path(file, None, None)
-        return path, object_store(where, path, environ, home(environ))
-    path = state_path(file, state, url)
-    return path, local_store(path, home(environ))
-
-
-def state_path(file: Path, state: str | None, url: str | None) -> Path:
-    """Where the state is: what `state` asks for, or the manifest's own `url`, otherwise beside the manifest."""
-    where = state or url or ""
-    if url or "://" in where:
-        raise UsageError(
-            f"this version keeps state in a local file, not at {where}",
-            hint="Remove `state:` from the manifest, or name a file with --state.",
-        )
-    if where:
-        return Path(where)
-    return (file if file.is_dir() else file.parent) / STATE_NAME

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from reconciler.cli.console import Console
 from reconciler.cli.flags import LockFlags, ManifestFlags, PlanFlags, RequestFlags
-from reconciler.cli.inputs import load_inputs, open_store
+from reconciler.cli.inputs import load_inputs
 from reconciler.cli.locking import open_writer_of
 from reconciler.cli.new_file import check_new, write_new
+from reconciler.cli.places import find_place
 from reconciler.cli.planning import plan_for
 from reconciler.cli.wiring import Connection, build_context, connected_by_environment
 from reconciler.errors import ImgctlError, StateError, UsageError
@@ -52,7 +53,7 @@ class Started:
     """What was written, and what the next plan will say of it."""
 
     file: Path
-    state: Path
+    state: str
     draft: Draft
     plan: Plan
     notes: tuple[str, ...] = ()
@@ -71,7 +72,7 @@ async def start(
     is missing. Records without a manifest would be in the way of the next try.
     """
     check_new(target.file)
-    path, store = open_store(console.environ, target.file, target.state, None)
+    store = find_place(console.environ, target.file, target.state).store
     _check_no_records(read(store), store)
     context = build_context(console.environ, "")
     async with connected_by_environment(console, target.region, requests, target.region_source) as connection:
@@ -91,7 +92,7 @@ async def start(
         await _record(writer, draft, connection.binding, target.file)
         observed = Observation({server.id: server for server in found.servers}, clock_offset=offset)
         plan = plan_for(replace(inputs, recorded=writer.recorded), observed, connection.binding, PlanFlags())
-        return Started(target.file, path, draft, plan, found.notes)
+        return Started(target.file, str(store), draft, plan, found.notes)
 
 
 def plan_command(console: Console, target: Target) -> str:

@@ -11,7 +11,7 @@ from reconciler.model.plan import Action, Plan
 from reconciler.render.terminal import clean, plural
 
 
-def render_started(file: Path, state: Path, draft: Draft, plan: Plan) -> str:
+def render_started(file: Path, state: str, draft: Draft, plan: Plan) -> str:
     """The files, what the next plan says, and what a person should look at; `plan` is that next plan."""
     recorded = sum(bool(entry.builds) for entry in draft.entries)
     lines = [f"{file}: {plural(len(draft.entries), 'image server')} declared."]

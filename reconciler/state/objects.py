@@ -31,18 +31,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import takewhile
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Self
 from uuid import uuid4
 
 from reconciler.errors import StateError, StateLocked
-from reconciler.state.s3 import Bucket, Changed, Found, Place
-from reconciler.state.store import LockHolder
+from reconciler.state.address import ObjectPlace
+from reconciler.state.lock_record import held_lock, new_record
+from reconciler.state.s3 import Bucket, Changed, Found
+from reconciler.state.store import HeldLock, LockHolder
 
 # In bytes, of any object, and of the lock's: far more than a document of 10,000 servers or a holder's record has.
 _MOST = 1 << 26
@@ -57,19 +60,11 @@ _WRONG_TAG = '"00000000000000000000000000000000"'
 _GENERATION = re.compile(r"\d{8}-[0-9a-f]{16}")
 
 
-@dataclass(frozen=True, slots=True)
-class LockRecord:
-    """A lock that is held: its id, by which it can be broken, and by whom."""
-
-    id: str
-    holder: LockHolder
-
-
 @dataclass(slots=True)
 class _Held:
     """What a writer knows while it holds the lock."""
 
-    id: str
+    lock_id: str
     tag: str
     # The ETag of each object as it was read or written last, None where there was none.
     known: dict[str, str | None]
@@ -82,7 +77,7 @@ class _Held:
 class ObjectState:
     """The objects of the state at `place`."""
 
-    def __init__(self, bucket: Bucket, place: Place) -> None:
+    def __init__(self, bucket: Bucket, place: ObjectPlace) -> None:
         self._bucket = bucket
         self._place = place
         self._document_name = place.key
@@ -155,9 +150,9 @@ class ObjectState:
         checked = False
         while True:
             there = self._bucket.get(self._lock_name, _MOST_LOCK)
-            record = _lock_record(there)
-            if there is not None and record != _FREE:
-                refusal = self._refusal(record)
+            told = self._told(there)
+            if told is not None:
+                refusal = self._refusal(told)
                 if wait is None:
                     raise refusal
                 wait(refusal)
@@ -165,43 +160,38 @@ class ObjectState:
             if not checked:
                 self._check_conditions()
                 checked = True
-            lock_id = str(uuid4())
-            content = _line({"id": lock_id, **asdict(holder)})
-            # Where it was taken in between, the next look says by whom.
-            with suppress(Changed):
-                tag = self._bucket.put(self._lock_name, content, None if there is None else there.tag)
-                self._held = _Held(lock_id, tag, {})
-                return ObjectLock(self._unlock)
+            record = new_record(holder, self._place.key)
+            try:
+                tag = self._bucket.put(self._lock_name, _line(record), None if there is None else there.tag)
+            except Changed:
+                # The next look says who was quicker.
+                continue
+            except BaseException:
+                # The answer may have been lost, or a person has lost patience: no lock is left behind.
+                with suppress(Changed, StateError):
+                    left = self._bucket.get(self._lock_name, _MOST_LOCK)
+                    if left is not None and left.content == _line(record):
+                        self._bucket.put(self._lock_name, _free_record(), left.tag, attempts=1)
+                raise
+            self._held = _Held(record["ID"], tag, {})
+            return ObjectLock(self._unlock)
 
-    def locked_by(self) -> LockRecord | None:
-        """Who holds the lock, None where nobody does. Raises StateError where the record cannot be read."""
-        record = _lock_record(self._bucket.get(self._lock_name, _MOST_LOCK))
-        if record == _FREE:
-            return None
-        if record is None:
-            raise self._damaged_lock()
-        return record
+    def held_lock(self) -> HeldLock | None:
+        """See OutlivingLock."""
+        told = self._told(self._bucket.get(self._lock_name, _MOST_LOCK))
+        return None if told is None else _described(told)
 
-    def force_unlock(self, lock_id: str) -> LockRecord:
-        """Break the lock of this id, and no other; says whose it was. Its owner, should it live, can write no more."""
+    def force_unlock(self, lock: HeldLock) -> bool:
+        """See OutlivingLock. Its owner, should it live, can write no more."""
         there = self._bucket.get(self._lock_name, _MOST_LOCK)
-        record = _lock_record(there)
-        if there is None or record == _FREE:
-            raise StateError(f"{self} is not locked", hint="There is nothing to do.")
-        if record is None:
-            raise self._damaged_lock()
-        if record.id != lock_id:
-            raise StateError(
-                f"{self} is locked by {record.holder}, with the id {record.id}, not {lock_id}",
-                hint="Make sure that this run has ended before its lock is broken.",
-            )
+        told = self._told(there)
+        if there is None or told is None or _described(told).id != lock.id:
+            return False
         try:
             self._bucket.put(self._lock_name, _free_record(), there.tag)
         except Changed:
-            raise StateError(
-                f"the lock of {self} has changed hands just now", hint="Nothing was done; look again."
-            ) from None
-        return record
+            return False
+        return True
 
     # Writing
 
@@ -292,10 +282,32 @@ class ObjectState:
 
     def _unlock(self) -> None:
         held, self._held = self._held, None
-        if held is not None:
-            # Where that fails, the lock stays, and the next run says whose it was and how to break it.
-            with suppress(Changed, StateError):
+        if held is None:
+            return
+        try:
+            # That of another is left alone.
+            with suppress(Changed):
                 self._bucket.put(self._lock_name, _free_record(), held.tag, attempts=2)
+        except StateError as error:
+            raise StateError(
+                f"the lock of {self} could not be given back: {error.summary}",
+                hint="What was recorded is safe. Once the store can be reached: "
+                f"imgctl state force-unlock {held.lock_id}",
+            ) from error
+
+    def _told(self, found: Found | None) -> dict[str, Any] | None:
+        """What the lock's object says, None where nobody holds it. Raises StateLocked where it says nothing."""
+        if found is None:
+            return None
+        told: object = None
+        with suppress(ValueError, RecursionError):
+            told = json.loads(found.content)
+        if not isinstance(told, dict) or not isinstance(told.get("ID"), str):
+            raise StateLocked(
+                f"{self}.lock is no record of a lock",
+                hint="Look at it; remove it once no run is writing to this state.",
+            )
+        return told if told["ID"] else None
 
     def _check_conditions(self) -> None:
         """Raise StateError where conditions do not hold here, also for writes that come at once, or nobody can tell."""
@@ -358,13 +370,12 @@ class ObjectState:
             hint="Nothing more is written here. Look who did it, then run the command again: it goes on from there.",
         )
 
-    def _refusal(self, record: LockRecord | None) -> StateError:
-        if record is None:
-            return self._damaged_lock()
+    def _refusal(self, told: Mapping[str, Any]) -> StateLocked:
+        lock = _described(told)
         return StateLocked(
-            f"{self} is locked by {record.holder}",
-            hint="Wait until that run has ended, or use --lock-timeout. If it was killed, its lock stays: make sure "
-            f"that it has ended, then imgctl state force-unlock {record.id}",
+            f"{self} is locked by {lock.holder}",
+            hint="Wait until that run has ended, or use --lock-timeout. The lock does not go with its run.\n"
+            f"If that run is dead for certain: imgctl state force-unlock {lock.id}",
         )
 
     def _damaged(self, what: str) -> StateError:
@@ -372,11 +383,6 @@ class ObjectState:
             f"{self}.journal is damaged: {what}",
             hint="Restore the state and its journal together from a backup, or from the bucket's versions. Without its "
             "journal it lacks builds.",
-        )
-
-    def _damaged_lock(self) -> StateError:
-        return StateLocked(
-            f"{self}.lock is no record of a lock", hint="Look at it; remove it once no run is writing to this state."
         )
 
 
@@ -395,28 +401,14 @@ class ObjectLock:
         self._unlock()
 
 
-# The place of a record where the lock is nobody's.
-_FREE: Final = LockRecord("", LockHolder("", "", 0, "", ""))
+def _described(told: Mapping[str, Any]) -> HeldLock:
+    return held_lock(told, datetime.now(UTC), keeps_all=True)
 
 
 def _free_record() -> bytes:
     # No two of them are equal: a write that was on its way for long must not find its condition by chance.
-    return _line({"id": "", "released": uuid4().hex})
+    return _line({"ID": "", "released": uuid4().hex})
 
 
-def _lock_record(found: Found | None) -> LockRecord | None:
-    """Who holds the lock, _FREE for nobody; None where nobody can say."""
-    if found is None:
-        return _FREE
-    try:
-        fields = json.loads(found.content)
-        if fields["id"] == "":
-            return _FREE
-        lock_id = str(fields.pop("id"))
-        return LockRecord(lock_id, LockHolder(**fields))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-
-
-def _line(fields: dict[str, object]) -> bytes:
+def _line(fields: Mapping[str, object]) -> bytes:
     return json.dumps(fields, ensure_ascii=False).encode() + b"\n"

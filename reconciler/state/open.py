@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from reconciler.errors import UsageError
+from reconciler.state.address import Credentials, HttpAddress, ObjectPlace
 from reconciler.state.emergency import EmergencyFiles
 from reconciler.state.local import LocalState
 from reconciler.state.store import Store
@@ -21,38 +21,37 @@ def local_store(path: Path, home: Path | None = None) -> Store:
     return Store(LocalState(path), EmergencyFiles(*places))
 
 
-def object_store(url: str, beside: Path, environ: Mapping[str, str], home: Path | None = None) -> Store:
-    """A state in object storage, at `s3://bucket/key`. Raises UsageError, StateError.
+def http_store(address: HttpAddress, credentials: Credentials | None, folder: Path, home: Path | None = None) -> Store:
+    """A state on a server. Its emergencies are kept in `folder`, or in `home`: the server is what has failed then.
 
-    `beside` is where the state's file would be if it were local: an emergency is kept next to it, or at `home`.
+    Raises UsageError where the environment's proxy or certificate settings cannot be used.
     """
-    from reconciler.state import s3
+    from reconciler.state.http import StateServer
+    from reconciler.state.http_state import HttpState
+
+    key = str(address).encode()
+    places = (folder / f"imgctl-{_digest(key)}.emergency", *_in_home(home, key))
+    return Store(HttpState(StateServer(address, credentials)), EmergencyFiles(*places))
+
+
+def object_store(place: ObjectPlace, environ: Mapping[str, str], folder: Path, home: Path | None = None) -> Store:
+    """A state in object storage; where that is, and the keys, are in the environment. For emergencies see http_store.
+
+    Raises UsageError, and StateError where the library for it is not installed.
+    """
     from reconciler.state.objects import ObjectState
+    from reconciler.state.s3 import Bucket
 
-    place = s3.parse(url)
-    places = (beside.with_name(beside.name + ".emergency"), *_in_home(home, url.encode()))
-    return Store(ObjectState(s3.Bucket(place.bucket, environ), place), EmergencyFiles(*places))
-
-
-def check_named_by_manifest(url: str, environ: Mapping[str, str]) -> None:
-    """Raise UsageError where a manifest names a bucket that the operator has not named too.
-
-    Whoever can propose a change of a manifest could otherwise put the operator's keys to work on a bucket of their own,
-    and have a state that was made up there be believed.
-    """
-    from reconciler.state import s3
-
-    bucket = s3.parse(url).bucket
-    allowed = environ.get("IMGCTL_STATE_HOST", "")
-    if allowed != bucket:
-        says = f"allows only {allowed}" if allowed else "is not set"
-        raise UsageError(
-            f"the manifest names the state {url}, and IMGCTL_STATE_HOST {says}",
-            hint=f"If that bucket is yours, set IMGCTL_STATE_HOST={bucket}, or name the state with --state.",
-        )
+    key = str(place).encode()
+    places = (folder / f"imgctl-{_digest(key)}.emergency", *_in_home(home, key))
+    return Store(ObjectState(Bucket(place.bucket, environ), place), EmergencyFiles(*places))
 
 
 def _in_home(home: Path | None, key: bytes) -> tuple[Path, ...]:
     if home is None:
         return ()
-    return (home / ".local/state/imgctl" / f"{hashlib.sha256(key).hexdigest()[:16]}.emergency",)
+    return (home / ".local/state/imgctl" / f"{_digest(key)}.emergency",)
+
+
+def _digest(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()[:16]

@@ -36,9 +36,6 @@ _ROLES = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=-]*(/[A-Za-z0-9_-][A-Za-z0-9._=-]*)*")
-_LONGEST_KEY = 512
 
 # Seconds: to connect, for one request, between attempts, and the moment after which no further attempt is made.
 _CONNECT: Final = timedelta(seconds=5)
@@ -69,31 +66,6 @@ class Changed(Exception):  # noqa: N818 - it is what was found, not what went wr
     def __init__(self, found: Found | None) -> None:
         super().__init__("the object is another one")
         self.found = found
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where in a store a state is: nothing else of it may come from a manifest."""
-
-    bucket: str
-    key: str
-
-    def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
-
-
-def parse(url: str) -> Place:
-    """The place that `s3://bucket/key` names. Raises UsageError."""
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    if not url.startswith("s3://") or not _BUCKET.fullmatch(bucket) or ".." in bucket:
-        raise UsageError(f"{url!r} names no bucket", hint="A state in object storage is named s3://BUCKET/KEY.")
-    if not _KEY.fullmatch(key) or len(key) > _LONGEST_KEY:
-        raise UsageError(
-            f"{url!r} names no key that a state can have",
-            hint=f"A key has letters, digits, . _ = - and single slashes, and at most {_LONGEST_KEY} of them: "
-            f"s3://{bucket}/team/imgctl.state.json",
-        )
-    return Place(bucket, key)
 
 
 class Bucket:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from reconciler.errors import StateError
 from reconciler.model.record import Recorded
@@ -19,16 +19,30 @@ _READS = 50
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """Who holds a lock, for messages: what counts is the lock itself. `since` is UTC, ISO 8601."""
+    """Who holds a lock, for messages: what counts is the lock itself.
+
+    `since` is UTC, ISO 8601; `run` is the CI run's URL, empty outside CI.
+    """
 
     who: str
     host: str
     pid: int
     since: str
     operation: str
+    run: str = ""
 
     def __str__(self) -> str:
-        return f"{self.who} on {self.host} (process {self.pid}), since {self.since}, for {self.operation}"
+        run = f", run {self.run}" if self.run else ""
+        return f"{self.who} on {self.host} (process {self.pid}), since {self.since}, for {self.operation}{run}"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLock:
+    """A lock that somebody holds, as the place itself tells of it; `holder` is in words, `record` as it was told."""
+
+    id: str
+    holder: str
+    record: Mapping[str, object] = field(default_factory=dict)
 
 
 class Lock(Protocol):
@@ -72,6 +86,19 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class OutlivingLock(Protocol):
+    """What a backend has besides where its lock outlives its owner: a person decides that the owner is dead."""
+
+    def held_lock(self) -> HeldLock | None:
+        """The lock as it is now, None where nobody holds it. Raises StateError."""
+        ...
+
+    def force_unlock(self, lock: HeldLock) -> bool:
+        """Take that lock away from its owner; False where it was given back already. Raises StateError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """A state's place: where its bytes live, and where job IDs are kept when it takes nothing any more."""
@@ -84,9 +111,31 @@ class Store:
 
 
 def read(store: Store) -> Recorded:
-    """The state as a reader sees it; `exists` is False where none was found. Raises StateError where it is damaged."""
+    """The state as a reader sees it; `exists` is False where none was found.
+
+    Raises StateError where it is damaged, or was moved elsewhere.
+    """
     recorded, _ = read_with_journal(store.backend)
+    check_not_moved(recorded, str(store))
     return recorded
+
+
+def check_not_moved(recorded: Recorded, place: str) -> None:
+    """Raise StateError where a state is kept elsewhere by now: what is left behind is out of date."""
+    if recorded.moved_to:
+        raise StateError(
+            f"the state at {place} was moved to {recorded.moved_to}",
+            hint="Name the new place: --state, IMGCTL_STATE, or `state:` in the manifest.",
+        )
+
+
+def read_whole(store: Store) -> tuple[Recorded, int]:
+    """The state wherever it was moved, and the number of the last frame in it. Raises StateError."""
+    recorded, found = read_with_journal(store.backend)
+    if found is None:
+        content = store.backend.read_document()
+        return recorded, 0 if content is None else decode(content, str(store)).folded
+    return recorded, found.last
 
 
 def read_with_journal(backend: Backend) -> tuple[Recorded, journal.Journal | None]:
@@ -114,6 +163,8 @@ def read_with_journal(backend: Backend) -> tuple[Recorded, journal.Journal | Non
             problem = "it belongs to another document"
         elif found.header.after > stored.folded:
             problem = "its document is older than it is"
+        elif found.last < stored.folded:
+            problem = "it is older than its document"
         else:
             return _replayed(stored, found, source), found
     raise StateError(

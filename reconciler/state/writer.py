@@ -8,13 +8,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from reconciler.errors import StateError
+from reconciler.errors import ImgctlError, StateError
 from reconciler.model.record import Recorded
 from reconciler.state import emergency, journal
 from reconciler.state.codec import encode, encode_patch
 from reconciler.state.document import Document
 from reconciler.state.events import BuildSubmitted, Event
-from reconciler.state.store import LockHolder, Store, read_with_journal
+from reconciler.state.store import LockHolder, Store, check_not_moved, read_with_journal
 
 # The journal is folded into the document when it has grown beyond this, and beyond the document, in bytes: so an event
 # costs the same whatever the fleet's size.
@@ -45,15 +45,16 @@ class Writer:
         self._begun = False
         try:
             self._open()
-        except BaseException:
-            self._unlock()
+        except BaseException as error:
+            self._unlock_after(error)
             raise
 
     def _open(self) -> None:
         recorded, found = read_with_journal(self._backend)
+        check_not_moved(recorded, str(self._backend))
         self._document = Document(recorded)
         if found is not None:
-            self._number = found.frames[-1][0] if found.frames else found.header.after
+            self._number = found.last
         found_jobs = emergency.missing_jobs(self._emergencies, recorded)
         for event in found_jobs:
             self._document.apply(event)
@@ -81,6 +82,11 @@ class Writer:
                 place = emergency.save(self._emergencies, self.recorded, jobs)
                 raise StateError(self._broken.summary, hint=f"{self._broken.hint}\n{place}".strip()) from self._broken
             raise
+
+    async def replace(self, recorded: Recorded) -> None:
+        """Put a whole other state in the place of this one; on return it is durable. Raises StateError."""
+        self._document = Document(recorded)
+        await asyncio.to_thread(self._fold, encode(recorded, self._number))
 
     async def _commit(self, events: tuple[Event, ...]) -> None:
         if self._broken is not None:
@@ -145,7 +151,17 @@ class Writer:
                 with suppress(StateError):
                     self._fold(encode(self.recorded, self._number))
         finally:
+            self._unlock_after(error)
+
+    def _unlock_after(self, error: BaseException | None) -> None:
+        """Give the lock back. Where it stays, and something else went wrong before, that is said along with it."""
+        try:
             self._unlock()
+        except StateError as stays:
+            if error is None:
+                raise
+            if isinstance(error, ImgctlError):
+                error.hint = "\n".join(text for text in (error.hint, stays.summary, stays.hint) if text)
 
     def _unlock(self) -> None:
         self._lock.__exit__(None, None, None)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,12 +16,15 @@ from uuid import uuid4
 
 import pytest
 
-from reconciler.state import files
+from reconciler.state import files, http
+from reconciler.state.address import Credentials, HttpAddress, ObjectPlace
+from reconciler.state.http import StateServer
 from reconciler.state.objects import ObjectState
-from reconciler.state.open import local_store, object_store
-from reconciler.state.s3 import Bucket, parse
-from reconciler.state.store import Store
+from reconciler.state.open import http_store, local_store, object_store
+from reconciler.state.s3 import Bucket
+from reconciler.state.store import OutlivingLock, Store
 from reconciler.state.writer import Writer
+from tests.state.gitlab import PASSWORD, USERNAME
 from tests.state.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, weed
 from tests.state.wire import Cost, Wire
 
@@ -27,6 +33,30 @@ BUCKET = "imgctl-conformance"
 
 def _nothing() -> None:
     return
+
+
+class GitLabProcess:
+    """The server of gitlab.py as a process, so that it can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[str] | None = None
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+
+    def start(self) -> None:
+        """Start it, with what it had."""
+        arguments = [sys.executable, "-m", "tests.state.gitlab", str(self._folder), str(self.port)]
+        self._process = subprocess.Popen(arguments, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline(), "the server does not start"
+
+    def kill(self) -> None:
+        """Take it away, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +98,7 @@ class Servers:
         self._folder = folder
         self._stack = ExitStack()
         self._seaweed: Seaweed | None = None
+        self._gitlab: GitLabProcess | None = None
 
     @classmethod
     def none(cls) -> Self:
@@ -89,6 +120,15 @@ class Servers:
             self._seaweed.start()
             Bucket(BUCKET, s3_environment(self._seaweed.port)).put(f"made-{uuid4()}", b"", None)
         return self._seaweed
+
+    @property
+    def gitlab(self) -> GitLabProcess:
+        """The suite's own server of Terraform's protocol."""
+        if self._gitlab is None:
+            self._gitlab = GitLabProcess(self._folder("gitlab"))
+            self._stack.callback(self._gitlab.kill)
+            self._gitlab.start()
+        return self._gitlab
 
     def close(self) -> None:
         """End all of them."""
@@ -185,16 +225,10 @@ def s3_environment(port: int) -> dict[str, str]:
 def s3(folder: Path, servers: Servers) -> Iterator[Place]:
     """A state in SeaweedFS."""
     seaweed = servers.seaweed
-    url = f"s3://{BUCKET}/{uuid4()}/state.json"
-    key = parse(url).key
+    at = ObjectPlace(BUCKET, f"{uuid4()}/state.json")
+    key = at.key
     direct = Bucket(BUCKET, s3_environment(seaweed.port))
-    unseen = object_store(url, folder / "unseen", s3_environment(seaweed.port)).backend
-    assert isinstance(unseen, ObjectState)
-
-    def break_lock() -> None:
-        held = unseen.locked_by()
-        if held is not None:
-            unseen.force_unlock(held.id)
+    break_lock = _operator(object_store(at, s3_environment(seaweed.port), folder))
 
     def frame(number: int) -> str:
         return direct.names(f"{key}.frames/", "", 1000)[number - 1]
@@ -214,10 +248,10 @@ def s3(folder: Path, servers: Servers) -> Iterator[Place]:
         # Contention takes SeaweedFS a second; the probe has tests of its own.
         patch.setattr(ObjectState, "_check_conditions", lambda self: None)
         yield Place(
-            url=url,
+            url=str(at),
             env=env,
             home=folder,
-            client=lambda: object_store(url, folder / "state.json", env, folder),
+            client=lambda: object_store(at, env, folder),
             cost=lambda: wire.cost,
             watched=_watched_bucket,
             abandon=lambda writer: None,
@@ -243,7 +277,70 @@ def _watched_bucket(at_each: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+def _operator(store: Store) -> Callable[[], None]:
+    """What an operator does about a lock that was left behind; nothing of it is spent by anybody else."""
+
+    def break_lock() -> None:
+        assert isinstance(store.backend, OutlivingLock)
+        held = store.backend.held_lock()
+        if held is not None:
+            store.backend.force_unlock(held)
+
+    return break_lock
+
+
+# GitLab's managed state, as the suite's own server keeps it
+
+
+@contextmanager
+def http_gitlab(folder: Path, servers: Servers) -> Iterator[Place]:
+    """A state behind Terraform's HTTP protocol."""
+    server = servers.gitlab
+
+    def address(port: int) -> HttpAddress:
+        return HttpAddress.parse(f"http://127.0.0.1:{port}/api/v4/projects/42/terraform/state/{name}")
+
+    name = f"images-{uuid4()}"
+    credentials = Credentials(USERNAME, PASSWORD)
+    break_lock = _operator(http_store(address(server.port), credentials, folder))
+
+    def change(suffix: str, what: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        def do() -> None:
+            direct = StateServer(address(server.port), credentials)
+            found = direct.read(suffix)
+            assert found is not None
+            what(found)
+            direct.write(suffix, {**found, "serial": found["serial"] + 1})
+
+        return do
+
+    with Wire(server.port) as wire, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http, "PAUSES", (0.0, 0.05))
+        yield Place(
+            url=str(address(wire.port)),
+            env={"IMGCTL_STATE_USERNAME": USERNAME, "IMGCTL_STATE_PASSWORD": PASSWORD},
+            home=folder,
+            client=lambda: http_store(address(wire.port), credentials, folder),
+            cost=lambda: wire.cost,
+            watched=_watched_server,
+            abandon=lambda writer: None,
+            break_lock=break_lock,
+            cut=wire.cut,
+            mend=wire.mend,
+            kill_server=server.kill,
+            start_server=server.start,
+            take_lock_away=break_lock,
+        )
+
+
+@contextmanager
+def _watched_server(at_each: Callable[[], None]) -> Iterator[None]:
+    with watching([(StateServer, "write"), (StateServer, "delete")], at_each):
+        yield
+
+
 FACTORIES: dict[str, Callable[[Path, Servers], AbstractContextManager[Place]]] = {
     "local": local,
     "s3": s3,
+    "http": http_gitlab,
 }

@@ -18,7 +18,7 @@ from reconciler.model.record import BuildStatus, Recorded
 from reconciler.model.spec import Limits
 from reconciler.state import journal, writer
 from reconciler.state.codec import encode
-from reconciler.state.store import Store, read
+from reconciler.state.store import Store, read, read_whole
 from reconciler.state.writer import Writer
 from tests.state import strategies
 from tests.state.conformance import ALICE, BOB, adopted, commit, commit_at_once, intended, noted, submitted
@@ -57,7 +57,8 @@ def test_any_state_comes_back_as_it_was(place: Place, state: Recorded) -> None:
     with backend.lock(ALICE):
         backend.replace_document(encode(state, 7))
         backend.replace_journal(journal.encode_header(journal.Header(state.lineage, 7)))
-    assert read(place.client()) == state
+    found, number = read_whole(place.client())
+    assert (found, number) == (state, 7)
 
 
 def test_frames_are_read_in_their_order_and_gone_after_a_fold(place: Place) -> None:
@@ -89,7 +90,7 @@ def test_it_agrees_with_a_model(name: str, servers: Servers) -> None:
 
     with new_place(Path()):
         pass  # skips, where the server is not installed
-    check(partial(Model, new_place), examples=8)
+    check(partial(Model, new_place), examples=5)
 
 
 def test_a_reader_sees_one_moment_during_writes_and_folds(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +178,8 @@ def test_the_second_client_is_refused_and_told_who_holds_the_lock(place: Place) 
     with Writer(place.client(), ALICE) as writing:
         with pytest.raises(StateLocked) as raised:
             Writer(place.client(), BOB)
-        assert str(ALICE) in raised.value.summary
+        # Some servers know their users by other names; the machine is told everywhere.
+        assert ALICE.host in raised.value.summary
         commit(writing, noted(1))
     with Writer(place.client(), BOB) as writing:
         commit(writing, noted(2))
@@ -189,7 +191,7 @@ def test_who_waits_gets_in_once_the_lock_is_given_back(place: Place) -> None:
     got_in: list[int] = []
 
     def wait(refusal: StateError) -> None:
-        assert str(ALICE) in refusal.summary
+        assert ALICE.host in refusal.summary
         refused.set()
         time.sleep(0.01)
 
