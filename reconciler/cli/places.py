@@ -12,9 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from reconciler.errors import UsageError
-from reconciler.state.address import Credentials, HttpAddress
-from reconciler.state.local import LocalState
-from reconciler.state.open import http_store, local_store
+from reconciler.state.address import Credentials, HttpAddress, ObjectPlace
+from reconciler.state.open import http_store, local_store, object_store
 from reconciler.state.store import Store
 
 STATE_NAME = "imgctl.state.json"
@@ -43,16 +42,24 @@ def find_place(environ: Mapping[str, str], file: Path, state: str | None, declar
     if not state and not declared:
         path = folder / STATE_NAME
         return Place(local_store(path, home(environ)), path)
-    address = HttpAddress.parse(state or declared or "")
+    where = state or declared or ""
+    if where.startswith("s3://"):
+        place = ObjectPlace.parse(where)
+        if not state:
+            # A bucket can have the name of somebody's host; then only the form that says what it is will do.
+            names = {f"s3://{place.bucket}", *([] if "." in place.bucket else [place.bucket])}
+            _check_allowed(f"s3://{place.bucket}", environ, environ.get(HOST_VARIABLE) in names)
+        return Place(object_store(place, environ, folder, home(environ)), folder / STATE_NAME)
+    address = HttpAddress.parse(where)
     if not state:
-        _check_allowed(address, environ)
+        _check_allowed(address.place, environ, address.is_at(environ.get(HOST_VARIABLE, "")))
     store = http_store(address, _credentials(environ), folder, home(environ))
     return Place(store, folder / STATE_NAME)
 
 
 def same_host(one: Store, other: Store) -> bool:
     """False where the same credentials would reach two hosts."""
-    hosts = {urlsplit(str(store)).netloc for store in (one, other) if not isinstance(store.backend, LocalState)}
+    hosts = {url.netloc for store in (one, other) if (url := urlsplit(str(store))).scheme in ("https", "http")}
     return len(hosts) < 2
 
 
@@ -62,18 +69,19 @@ def home(environ: Mapping[str, str]) -> Path | None:
     return found if found.is_absolute() else None
 
 
-def _check_allowed(address: HttpAddress, environ: Mapping[str, str]) -> None:
+def _check_allowed(place: str, environ: Mapping[str, str], is_it: bool) -> None:
+    """Raise UsageError where the environment does not allow the host, or the bucket, that only a manifest names."""
     allowed = environ.get(HOST_VARIABLE)
     if not allowed:
         raise UsageError(
-            f"only the manifest says that the state is at {address.place}",
+            f"only the manifest says that the state is at {place}",
             hint=f"So that a pull request cannot send credentials elsewhere, nothing is sent there before the "
-            f"environment allows that host: {HOST_VARIABLE}={address.place}\n"
+            f"environment allows that host: {HOST_VARIABLE}={place}\n"
             "Or name the state yourself, with --state or IMGCTL_STATE.",
         )
-    if not address.is_at(allowed):
+    if not is_it:
         raise UsageError(
-            f"the manifest keeps the state at {address.place}, and {HOST_VARIABLE} allows only {allowed}",
+            f"the manifest keeps the state at {place}, and {HOST_VARIABLE} allows only {allowed}",
             hint=f"Correct the manifest, or {HOST_VARIABLE}.",
         )
 

@@ -15,6 +15,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _PATH = re.compile(r"(/[A-Za-z0-9._~%+:@!$&'()*,;=-]+)+")
 _GITLAB = re.compile(r"/api/v4/projects/[^/]+/terraform/state/[^/]+$")
 _PORTS = {"https": 443, "http": 80}
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=-]*(/[A-Za-z0-9_-][A-Za-z0-9._=-]*)*")
+_LONGEST_KEY = 512
 _EXAMPLE = "It looks like https://gitlab.example.com/api/v4/projects/42/terraform/state/images."
 
 
@@ -101,3 +104,30 @@ def _is_ip(host: str) -> bool:
 
 def _is_loopback(host: str) -> bool:
     return host == "localhost" or (_is_ip(host) and ipaddress.ip_address(host).is_loopback)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPlace:
+    """The bucket and key of a state in object storage: where that is, no URL says."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, url: str) -> ObjectPlace:
+        """Raises UsageError where it cannot be one. The URL is not repeated: it may hold a secret."""
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        if not url.startswith("s3://") or not _BUCKET.fullmatch(bucket) or ".." in bucket:
+            raise UsageError(
+                "the URL of the state names no bucket", hint="It looks like s3://BUCKET/imgctl.state.json."
+            )
+        if not _KEY.fullmatch(key) or len(key) > _LONGEST_KEY:
+            raise UsageError(
+                f"the URL of the state names no key in the bucket {bucket}",
+                hint=f"Letters, digits, '.', '_', '=' and '-', and single slashes between, at most {_LONGEST_KEY} of "
+                f"them. It looks like s3://{bucket}/team/imgctl.state.json.",
+            )
+        return cls(bucket, key)
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"

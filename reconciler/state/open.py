@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from reconciler.state.address import Credentials, HttpAddress
+from reconciler.state.address import Credentials, HttpAddress, ObjectPlace
 from reconciler.state.emergency import EmergencyFiles
 from reconciler.state.local import LocalState
 from reconciler.state.store import Store
@@ -31,6 +32,19 @@ def http_store(address: HttpAddress, credentials: Credentials | None, folder: Pa
     key = str(address).encode()
     places = (folder / f"imgctl-{_digest(key)}.emergency", *_in_home(home, key))
     return Store(HttpState(StateServer(address, credentials)), EmergencyFiles(*places))
+
+
+def object_store(place: ObjectPlace, environ: Mapping[str, str], folder: Path, home: Path | None = None) -> Store:
+    """A state in object storage; where that is, and the keys, are in the environment. For emergencies see http_store.
+
+    Raises UsageError, and StateError where the library for it is not installed.
+    """
+    from reconciler.state.objects import ObjectState
+    from reconciler.state.s3 import Bucket
+
+    key = str(place).encode()
+    places = (folder / f"imgctl-{_digest(key)}.emergency", *_in_home(home, key))
+    return Store(ObjectState(Bucket(place.bucket, environ), place), EmergencyFiles(*places))
 
 
 def _in_home(home: Path | None, key: bytes) -> tuple[Path, ...]:
