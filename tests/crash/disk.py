@@ -166,7 +166,9 @@ class _Recorder:
     def _keep(self, name: str) -> None:
         world = _copy(self._fleet.world)
         for contents in self._disk.after_power_loss():
-            key = (_key(contents), world.ledger.received, len(world.ledger.builds))
+            # What the cloud has done by then: builds that were asked for and begun, images that are there and how.
+            images = frozenset((image.id, image.description) for image in world.images)
+            key = (_key(contents), world.ledger.received, len(world.ledger.builds), images)
             self._found.setdefault(key, Image(name, contents, world, frozenset(self._fleet.expected)))
 
 
@@ -218,10 +220,12 @@ def recover(scene: Scene, folder: Path, children: Children, image: Image, mutant
         with resumed_fleet(folder, children, copy.deepcopy(image.world), faults=scene.faults) as fleet:
             fleet.mutant = mutant
             fleet.expected = set(image.expected)
-            fleet.declare(scene.release)
+            fleet.keep_images = scene.keep_images
+            fleet.declare(scene.release, described=scene.described)
             for name, content in image.contents.items():
                 (fleet.work / name).write_bytes(content)
             fleet.after_crash(doubtful=1)
+            scene.after(fleet)
             fleet.finish()
             fleet.agree()
     except Violation as violation:

@@ -365,6 +365,7 @@ class Scene:
     before: Callable[[Fleet], None] = _nothing
     release: str = "1"
     described: str = ""
+    keep_images: int = 0
     order: Mapping[str, object] = field(default_factory=dict)
     ends: int = 0
     # What happens between the run that is cut off and the next one.
@@ -372,6 +373,7 @@ class Scene:
 
     def set(self, fleet: Fleet) -> None:
         """Let happen what happened before."""
+        fleet.keep_images = self.keep_images
         self.before(fleet)
         fleet.declare(self.release, described=self.described)
 
@@ -433,7 +435,6 @@ def _killed(boundary: str) -> Callable[[Fleet], None]:
 
 def _keeping_one(fleet: Fleet) -> None:
     """Built, and a quota with one place more: each build waits for the prune before it."""
-    fleet.keep_images = 1
     _built(fleet)
     fleet.world.quota = len(fleet.world.servers) + 1
 
@@ -460,7 +461,7 @@ SCENES = {
         # Builds on top of what is recorded; the journal is folded several times on the way.
         Scene("rebuild", before=_built, release="2", order={"fold_beyond": 0}),
         # Each build is followed by the deletion of the image before it, and only then comes the next.
-        Scene("prune", before=_keeping_one, after=_more_places),
+        Scene("prune", before=_keeping_one, keep_images=1, after=_more_places),
         # An image is edited in place, and nothing is built.
         Scene("update", before=_built, release="0", described="for the third"),
         # The crash of the run that takes up what a crash has left.
