@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from reconciler.cli.app import run
 from reconciler.simulator import World, serving
 from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManifest
+
+# How long an example takes is the machine's business.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS|TF)(_|$)|.*_proxy$", re.IGNORECASE)
 

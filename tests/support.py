@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.request import Request, urlopen
 from uuid import uuid4
+
+import pytest
 
 from reconciler.simulator import World
 from reconciler.simulator.records import BuildRequest, Fate, Image, Job
@@ -90,6 +92,18 @@ class Cloud:
     def built(self) -> list[str]:
         """The server of every accepted build, sorted."""
         return sorted(build["server_id"] for build in self.ledger["builds"])
+
+
+def crossed(first: Iterable[Any], second: Iterable[Any]) -> list[Any]:
+    """Every pair as parameters. Each of both is in a quick test at least once; all other pairs are sweeps."""
+    rows, columns = list(first), list(second)
+    longer = max(len(rows), len(columns))
+    quick = {(rows[i % len(rows)], columns[i % len(columns)]) for i in range(longer)}
+    return [
+        pytest.param(row, column, marks=() if (row, column) in quick else pytest.mark.sweep)
+        for row in rows
+        for column in columns
+    ]
 
 
 class StartCloud(Protocol):

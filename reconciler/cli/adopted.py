@@ -65,12 +65,19 @@ def why_unusable(identity: Identity) -> str:
     what = f"job {job.id} has made image {job.image_id}, which" if job is not None else f"image {identity.id}"
     if identity.problem:
         return f"{what} could not be looked up: {identity.problem}"
+    if job is not None and not job.makes_image:
+        return f"{job.id} is no image but a job that makes none"
     if job is not None and job.status != "SUCCESS":
         return f"{job.id} is no image but an image job, which is {job.status or 'in no known state'}"
     if job is not None and not job.image_id:
         return f"{job.id} is no image but a job that has made none"
     if image is None:
         return f"{what} is gone from IMS"
+    if image.kind not in ("", "private"):
+        # What recreate-image makes is private. Nobody could edit this one, and it is not the server's.
+        return (
+            f"{what} is no private image of this project but a {'public' if image.kind == 'gold' else image.kind} one"
+        )
     return f"{what} is {image.status}" if image.status in _UNUSABLE else ""
 
 
@@ -92,7 +99,8 @@ def why_not_recorded(
     why = why_unusable(identity)
     if not why:
         return ""
-    if identity.job is not None and identity.job.status not in ("SUCCESS", "FAILED"):
+    job = identity.job
+    if job is not None and job.makes_image and job.status not in ("SUCCESS", "FAILED"):
         return f"{why}: imgctl import {name} --job-id {identity.id}"
     return f"{why}: look at it in the console; --allow {name} builds a new one" if identity.gone else why
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 
-from reconciler.cli.adopted import image_build, job_build, name_holder
+from reconciler.cli.adopted import image_build, job_build, name_holder, why_unusable
 from reconciler.cli.console import Console
 from reconciler.cli.flags import LockFlags, RequestFlags
 from reconciler.cli.inputs import Inputs
@@ -23,6 +23,8 @@ from reconciler.render.terminal import clean
 from reconciler.state import events
 
 _ENDED = ("SUCCESS", "FAILED")
+# Clocks differ: what a request has made may seem older than it by this much, as in rule 3a.
+_CLOCK_TOLERANCE = timedelta(minutes=5)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -83,6 +85,11 @@ async def _job(client: CloudClient, declared: DeclaredServer, job_id: str, conte
         job = await client.show_job(job_id)
     except NotFound as error:
         raise UsageError(f"the cloud knows no image job {job_id}", hint="An image id goes with --image-id.") from error
+    if not job.makes_image:
+        raise UsageError(
+            f"job {job_id} makes no image: it creates or deletes something else",
+            hint="The job of a build is the one that recreate-image has returned. Nothing was changed.",
+        )
     return job_build(job, declared.image, context)
 
 
@@ -90,7 +97,7 @@ async def _image(client: CloudClient, declared: DeclaredServer, image_id: str, c
     """An image as a build that has succeeded; a job's id taken for an image would make every later step wrong."""
     identity = (await identify(client, [image_id]))[image_id]
     job = identity.job
-    if job is not None:
+    if job is not None and job.makes_image:
         made = f", or --image-id {job.image_id}, which it has made" if identity.image is not None else ""
         raise UsageError(
             f"{image_id} is no image but an image job, which is {job.status or 'in no known state'}",
@@ -101,8 +108,11 @@ async def _image(client: CloudClient, declared: DeclaredServer, image_id: str, c
             f"IMS knows no image {image_id}, and it is no image job either",
             hint="Look it up in the console: an image's id under IMS, a job's (--job-id) in what started it.",
         )
-    if identity.image is None:
+    if identity.problem:
         raise UsageError(f"image {image_id} could not be looked up: {identity.problem}", hint="Nothing was changed.")
+    why = why_unusable(identity)
+    if why or identity.image is None:
+        raise UsageError(f"{why}: it cannot be held", hint="Nothing was changed.")
     return image_build(identity.image, declared.image, context)
 
 
@@ -122,6 +132,13 @@ async def _check_settles(client: CloudClient, declared: DeclaredServer, attempt:
     if build.spec.name != attempt.spec.name:
         raise UsageError(
             f"{declared.name} has a build in flight that makes {attempt.spec.name!r}; this is {build.spec.name!r}",
+            hint="End the build in flight first: imgctl state settle --not-issued or --failed.",
+        )
+    if build.requested_at < attempt.requested_at - _CLOCK_TOLERANCE:
+        what = f"job {build.job_id} began" if build.job_id else f"image {build.image_id} was made"
+        raise UsageError(
+            f"{declared.name} has a build in flight, requested on {attempt.requested_at:%Y-%m-%d %H:%M} UTC; "
+            f"{what} before that, on {build.requested_at:%Y-%m-%d %H:%M}",
             hint="End the build in flight first: imgctl state settle --not-issued or --failed.",
         )
     if attempt.status is not BuildStatus.RUNNING:
@@ -151,7 +168,16 @@ def _events(declared: DeclaredServer, attempt: Build | None, build: Build) -> li
     if build.status is not BuildStatus.RUNNING:
         ended_at = build.finished_at or datetime.now(UTC)
         happened.append(
-            events.BuildEnded(server_id, attempt.attempt_id, build.status, ended_at, build.image_id, build.error)
+            events.BuildEnded(
+                server_id,
+                attempt.attempt_id,
+                build.status,
+                ended_at,
+                build.image_id,
+                build.error,
+                # That an image came of the request is a person's word alone: it must never be pruned for that.
+                adopted=not build.job_id,
+            )
         )
     return happened
 

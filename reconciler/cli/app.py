@@ -42,8 +42,9 @@ Start here:
   imgctl apply                  build it
 
 \b
-Exit codes: 0 done, 1 error, 2 changes (plan --detailed-exitcode), 3 not everything
-was done, 4 stale plan, 5 locked, 6 not approved or gated, 7 timeout, 130 interrupted.
+Exit codes: 0 done, 1 error, 2 changes (plan --detailed-exitcode),
+3 not everything was done, 4 stale plan, 5 locked, 6 not approved or gated,
+7 timeout, 130 interrupted.
 """
 
 

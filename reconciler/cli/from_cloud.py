@@ -46,7 +46,7 @@ async def _look(connection: Connection, context: Context) -> Found:
     entries = [
         _found(server, identities[server.image_id], shown_by[server.image_id], context)
         if server.image_id
-        else FoundServer(server.id, server.name, describe(server))
+        else FoundServer(server.id, server.name, describe(server), problems=_unrecorded_build(server))
         for server in servers
     ]
     return Found(tuple(entries), tuple(servers))
@@ -68,6 +68,12 @@ def describe(server: ObservedServer) -> tuple[str, ...]:
     """What a reader of the manifest sees of a server."""
     shown = (f"shows image {server.image_id}",) if server.image_id else ()
     return (server.name or "no name", server.status or "no status", *shown)
+
+
+def _unrecorded_build(server: ObservedServer) -> tuple[str, ...]:
+    if server.status != "BUILDING":
+        return ()
+    return ("It is BUILDING, and that build is not recorded: imgctl import NAME --job-id JOB_ID.",)
 
 
 def _found(server: ObservedServer, identity: Identity, shown_by: list[ObservedServer], context: Context) -> FoundServer:

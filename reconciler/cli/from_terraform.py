@@ -196,7 +196,7 @@ class _Taken:
         """What an object of Terraform's is recorded as, and what is wrong with it."""
         identity = self.identities[one.id]
         image, job = identity.image, identity.job
-        if job is not None and job.status != "SUCCESS":
+        if job is not None and job.makes_image and job.status != "SUCCESS":
             asked = ImageSpec(one.name or job.image_name, one.description)
             build = job_build(job, asked, context)
             if build.error is None:

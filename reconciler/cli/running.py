@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from reconciler.cli.console import Console
 from reconciler.cli.flags import ApplyFlags, LockFlags, PlanFlags, RequestFlags
@@ -17,7 +18,7 @@ from reconciler.cli.wiring import build_context, connected, look, on_signals
 from reconciler.cloud.client import CloudClient
 from reconciler.errors import NotApproved, TimedOut
 from reconciler.execution.executor import execute
-from reconciler.execution.records import guards_to_note
+from reconciler.execution.records import found_gone, guards_to_note
 from reconciler.execution.run import Run, Settings
 from reconciler.model.observed import Observation
 from reconciler.model.outcome import Outcome, StopReason
@@ -25,6 +26,7 @@ from reconciler.model.plan import Action, Plan
 from reconciler.model.progress import Progress
 from reconciler.render.plan_text import render_plan
 from reconciler.render.progress import render_outcome, render_progress
+from reconciler.render.terminal import plural
 from reconciler.state.writer import Writer
 
 
@@ -37,8 +39,11 @@ async def apply_plan(
         console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
         if all(change.unavailable for change in plan.changes):
             if planned.writer.recorded.exists:
-                # A server that is protected from today on must be protected for the next plan.
-                await planned.writer.commit(*guards_to_note(plan, planned.writer.recorded))
+                # A server that is protected from today on must be protected for the next plan, and what is gone is not
+                # to be looked for any more.
+                recorded, now = planned.writer.recorded, datetime.now(UTC) + planned.client.clock_offset
+                guards, gone = guards_to_note(plan, recorded), found_gone(recorded, planned.observed, now)
+                await planned.writer.commit(*guards, *gone)
             return 3 if plan.changes else 0
         _approve(console, plan, how)
         settings = Settings(
@@ -131,13 +136,13 @@ def _approve(console: Console, plan: Plan, how: ApplyFlags) -> None:
         gated = list(dict.fromkeys(change.name for change in plan.gated))
         names = ", ".join(gated[:5]) + (", …" if len(gated) > 5 else "")
         raise NotApproved(
-            f"{len(plan.gated)} of the changes are gated, so nothing was started: {names}",
+            f"{plural(len(plan.gated), 'change')} gated, so nothing was started: {names}",
             hint="--allow NAME lets one of them start, after a look at its reason in the plan.",
         )
     if how.strict and plan.unavailable:
         names = ", ".join(change.name for change in plan.unavailable[:5])
         raise NotApproved(
-            f"--strict: {len(plan.unavailable)} of the changes cannot start, so nothing was started: {names}",
+            f"--strict: {plural(len(plan.unavailable), 'change')} unavailable, so nothing was started: {names}",
             hint="Leave --strict away to do the rest, or --exclude them.",
         )
     if how.auto_approve:

@@ -16,7 +16,7 @@ from reconciler.cli.new_file import check_new, write_new
 from reconciler.cli.places import find_place
 from reconciler.cli.planning import plan_for
 from reconciler.cli.wiring import Connection, build_context, connected_by_environment
-from reconciler.errors import ImgctlError, StateError, UsageError
+from reconciler.errors import StateError, UsageError
 from reconciler.manifest.drafting import draft_manifest
 from reconciler.model.draft import Draft, FoundServer
 from reconciler.model.observed import Observation, ObservedServer
@@ -85,8 +85,8 @@ async def start(
         write_new(target.file, render_manifest(draft, connection.binding, found.notes))
         try:
             inputs = load_inputs(console, ManifestFlags(target.file), target.state)
-        except ImgctlError:
-            # A workflow that may not touch this project, say.
+        except BaseException:
+            # A workflow that may not touch this project, say, or Ctrl-C.
             target.file.unlink()
             raise
         await _record(writer, draft, connection.binding, target.file)

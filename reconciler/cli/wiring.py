@@ -20,22 +20,18 @@ from reconciler.cli.console import Console
 from reconciler.cli.flags import RequestFlags
 from reconciler.cli.inputs import Inputs
 from reconciler.cli.locking import ci_run, printable, user_name
+from reconciler.cli.traffic import brake_log, exchange_log, repeat_log
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.connect import open_client
 from reconciler.cloud.credentials import KeyCredentials, Secret
 from reconciler.cloud.endpoints import Endpoints
 from reconciler.cloud.observe import observe
-from reconciler.cloud.sending import Exchange
 from reconciler.cloud.settings import CloudSettings, Given, resolve_settings
 from reconciler.errors import StateError
 from reconciler.model.observed import Observation
 from reconciler.model.record import Binding, BuildStatus, Context, Recorded
 from reconciler.model.spec import Manifest
 from reconciler.planning.retention import own_images
-from reconciler.render.terminal import duration
-
-# Shorter pauses than this go by unnoticed.
-_WORTH_SAYING = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +92,8 @@ async def _opened(
         transport=transport,
         max_requests=requests.max_requests,
         on_exchange=exchange_log(console) if requests.verbose >= 2 else None,
-        on_brake=lambda seconds: _say_brake(console, seconds),
+        on_brake=brake_log(console),
+        on_repeat=repeat_log(console),
     )
     async with client:
         yield Connection(client, Binding(provider, settings.region.value, client.project_id))
@@ -133,10 +130,16 @@ async def look(client: CloudClient, inputs: Inputs) -> Observation:
 
 
 def _images_to_look_at(inputs: Inputs) -> list[str]:
-    """What drift and retention depend on: the held images, and where `keep_images` is declared the earlier ones too."""
-    keeping = {one.server_id for one in inputs.manifest.servers.values() if one.keep_images is not None}
-    images = [record.held.image_id for record in inputs.recorded.all_records if record.held is not None]
-    for record in inputs.recorded.servers.values():
+    """What drift and retention depend on: the held images, and where `keep_images` is declared the earlier ones too.
+
+    Of forgotten servers only those that are declared again: what the others held concerns nobody.
+    """
+    declared = {one.server_id: one for one in inputs.manifest.servers.values()}
+    keeping = {server_id for server_id, one in declared.items() if one.keep_images is not None}
+    managed, retired = inputs.recorded.servers.values(), inputs.recorded.retired.values()
+    records = [*managed, *(record for record in retired if record.server_id in declared)]
+    images = [record.held.image_id for record in records if record.held is not None]
+    for record in managed:
         if record.server_id in keeping:
             images += [build.image_id for build in own_images(record)]
     return images
@@ -194,20 +197,3 @@ def on_signals(stop: Callable[[], None], console: Console) -> Iterator[None]:
 
 def _is_pull(environ: Mapping[str, str]) -> bool:
     return environ.get("GITHUB_REF", "").startswith("refs/pull/")
-
-
-def _say_brake(console: Console, seconds: float) -> None:
-    if seconds >= _WORTH_SAYING:
-        console.say(f"the cloud asks to slow down: nothing is sent for {duration(seconds)}")
-
-
-def exchange_log(console: Console) -> Callable[[Exchange], None]:
-    """Says every request on stderr: what was asked, what came back, the id that support asks for."""
-
-    def log(one: Exchange) -> None:
-        status = one.status or one.problem
-        trace = f" request id {one.request_id}" if one.request_id else ""
-        again = f" (attempt {one.attempt})" if one.attempt > 1 else ""
-        console.say(f"{one.method} {one.path} -> {status} in {one.seconds * 1000:.0f} ms{trace}{again}")
-
-    return log

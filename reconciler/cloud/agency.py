@@ -6,7 +6,6 @@ GET /openstack/latest/securitykey      the keys, and when they end
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from datetime import datetime
 
@@ -17,7 +16,7 @@ from reconciler.cloud.answers import Answer
 from reconciler.cloud.clock import CloudClock
 from reconciler.cloud.credentials import AgencyCredentials, KeyCredentials, Secret, header_safe
 from reconciler.cloud.endpoints import Endpoints
-from reconciler.cloud.flows import answer_of, operation_of, own_request
+from reconciler.cloud.flows import Renewal, answer_of, operation_of, own_request
 from reconciler.cloud.keys import renewal_time, sign
 from reconciler.cloud.operations import METADATA_TOKEN, SECURITY_KEY
 from reconciler.errors import CloudError, Refused, UsageError
@@ -39,8 +38,7 @@ class AgencyAuth(httpx.Auth):
         self._credentials = credentials
         self._url = endpoints.metadata
         self._clock = clock
-        # One renews, the others wait here and find the new keys.
-        self._renewal = asyncio.Lock()
+        self._renewal = Renewal()
         self._keys: KeyCredentials | None = None
         # Past it they are to be renewed; None: their end is not known.
         self._renew_at: datetime | None = None
@@ -52,7 +50,7 @@ class AgencyAuth(httpx.Auth):
         """Obtains keys where none are at hand or these are about to end, signs, and replaces refused ones once."""
         keys = self._current()
         if keys is None:
-            async with self._renewal:
+            async with self._renewal.turn():
                 keys = self._current()
                 if keys is None:
                     asking = _Asking(self, request)
@@ -69,20 +67,20 @@ class AgencyAuth(httpx.Auth):
         if response.status_code != 401:
             self._accepted = self._accepted or keys is self._keys
             return
-        async with self._renewal:
-            if keys is self._keys:
-                if not self._accepted:
-                    return
-                # They were good and are no more: somebody took them back, or a clock is wrong.
-                asking = _Asking(self, request)
-                try:
+        try:
+            async with self._renewal.turn():
+                if keys is self._keys:
+                    if not self._accepted:
+                        return
+                    # They were good and are no more: somebody took them back, or a clock is wrong.
+                    asking = _Asking(self, request)
                     while (asked := asking.next_request()) is not None:
                         asking.take((yield asked))
-                except CloudError:
-                    # The refusal itself says more.
-                    return
-                self._keep(asking.keys)
-            newer = self._keys
+                    self._keep(asking.keys)
+        except CloudError:
+            # The refusal itself says more.
+            return
+        newer = self._keys
         if newer is not None and newer != keys:
             sign(request, newer, self._clock.now())
             if (yield request).status_code != 401:

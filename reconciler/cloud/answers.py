@@ -76,7 +76,8 @@ class Fields:
             return ""
         if not isinstance(value, str):
             raise self.unusable(name, f"is {_kind(value)}, not a string")
-        return value
+        # JSON can bring half a character, which no state and no request can hold: a question mark everywhere.
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
     def known_text(self, name: str) -> str:
         """A text whose field must be there, though it may be null."""

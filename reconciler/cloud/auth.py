@@ -5,7 +5,7 @@ The sender drives them. It has checked that a request goes to our endpoint befor
 
 from __future__ import annotations
 
-import asyncio
+import copy
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ from reconciler.cloud.credentials import (
     TokenCredentials,
 )
 from reconciler.cloud.endpoints import Endpoints
-from reconciler.cloud.flows import answer_of, own_request
+from reconciler.cloud.flows import Renewal, answer_of, own_request
 from reconciler.cloud.keys import FileKeysAuth, SignatureAuth, renewal_time
 from reconciler.cloud.operations import CREATE_TOKEN
-from reconciler.errors import Refused
+from reconciler.errors import CloudError, Refused
 
 TOKEN_HEADER = "X-Auth-Token"  # noqa: S105 - a header's name
 
@@ -48,8 +48,10 @@ class TokenAuth(httpx.Auth):
 @dataclass(slots=True, repr=False)
 class _Token:
     value: str
-    # Past it a new one is obtained; None: its end is not known.
-    renew_at: datetime | None
+    # None: its end is not known.
+    expires_at: datetime | None
+    # Past it a new one is obtained.
+    renew_at: datetime | None = None
     # True once the cloud has taken it. One that it never took is not worth replacing by another.
     accepted: bool = False
 
@@ -57,19 +59,23 @@ class _Token:
 class PasswordAuth(httpx.Auth):
     """An IAM user and its password: obtains a token, keeps it in memory, renews it when it is due or the gateway asks.
 
-    However many requests wait, one obtains the token. A refused password is remembered and never sent again: repeated
-    ones lock the account.
+    However many requests wait, one obtains the token. Where that fails, a token that is still good goes on being used.
+    A refused password is remembered and never sent again: repeated ones lock the account.
     """
 
     def __init__(
-        self, credentials: PasswordCredentials, endpoints: Endpoints, region: str, project_id: str, clock: CloudClock
+        self,
+        credentials: PasswordCredentials,
+        endpoints: Endpoints,
+        project_name: str,
+        project_id: str,
+        clock: CloudClock,
     ) -> None:
         self._credentials = credentials
         self._iam = endpoints.iam
-        self._scope = {"id": project_id} if project_id else {"name": region}
+        self._scope = {"id": project_id} if project_id else {"name": project_name}
         self._clock = clock
-        # One renews, the others wait here and find the new token.
-        self._renewal = asyncio.Lock()
+        self._renewal = Renewal()
         self._token: _Token | None = None
         self._refused: Refused | None = None
         # The project of the token's scope, known once there is a token.
@@ -79,10 +85,15 @@ class PasswordAuth(httpx.Auth):
         """Obtains a token where none is at hand, adds it, and once replaces one that the gateway no longer wants."""
         token = self._usable()
         if token is None:
-            async with self._renewal:
+            async with self._renewal.turn():
                 token = self._usable()
                 if token is None:
-                    token = self._accept((yield self._token_request(request)))
+                    try:
+                        token = self._accept((yield self._token_request(request)))
+                    except CloudError:
+                        token = self._still_good()
+                        if token is None:
+                            raise
         request.headers[TOKEN_HEADER] = token.value
         response = yield request
         if response.status_code != 401:
@@ -90,7 +101,7 @@ class PasswordAuth(httpx.Auth):
             return
         if not (token.accepted and problems.wants_new_token(answer_of(CREATE_TOKEN, response))):
             return
-        async with self._renewal:
+        async with self._renewal.turn():
             if self._token is token:
                 self._token = None
             token = self._usable() or self._accept((yield self._token_request(request)))
@@ -99,20 +110,27 @@ class PasswordAuth(httpx.Auth):
             token.accepted = True
 
     def _usable(self) -> _Token | None:
-        """The token at hand. Raises the refusal of an earlier attempt to obtain one."""
-        if self._refused is not None:
-            raise type(self._refused)(
-                self._refused.summary,
-                operation=self._refused.operation,
-                status=self._refused.status,
-                code=self._refused.code,
-                message=self._refused.message,
-                request_id=self._refused.request_id,
-                hint=self._refused.hint,
-            )
+        """The token at hand, None where one is to be obtained. Raises the refusal of an earlier attempt to."""
         token = self._token
-        due = token is not None and token.renew_at is not None and token.renew_at <= self._clock.now()
-        return None if due else token
+        if token is not None and (token.renew_at is None or token.renew_at > self._clock.now()):
+            return token
+        if self._refused is None:
+            return None
+        if token := self._still_good():
+            return token
+        raise copy.copy(self._refused)
+
+    def _still_good(self) -> _Token | None:
+        """The old token, for a while longer, where its time is not over yet."""
+        token = self._token
+        if token is None or (token.expires_at is not None and token.expires_at <= self._clock.now()):
+            return None
+        self._set_renewal(token)
+        return token
+
+    def _set_renewal(self, token: _Token) -> None:
+        if token.expires_at is not None:
+            token.renew_at = renewal_time(token.expires_at, self._clock.now())
 
     def _token_request(self, request: httpx.Request) -> httpx.Request:
         given = self._credentials
@@ -143,22 +161,22 @@ class PasswordAuth(httpx.Auth):
             raise answer.unusable("the header X-Subject-Token is missing")
         token = answer.fields().object("token")
         self.project_id = token.object("project").id("id")
-        expires_at = parse_time(token.text("expires_at"))
-        renew_at = renewal_time(expires_at, self._clock.now()) if expires_at is not None else None
-        self._token = _Token(value, renew_at)
-        return self._token
+        obtained = _Token(value, parse_time(token.text("expires_at")))
+        self._set_renewal(obtained)
+        self._token = obtained
+        return obtained
 
 
 def auth_for(
-    credentials: Credentials, endpoints: Endpoints, region: str, project_id: str, clock: CloudClock
+    credentials: Credentials, endpoints: Endpoints, project_name: str, project_id: str, clock: CloudClock
 ) -> TokenAuth | SignatureAuth | FileKeysAuth | PasswordAuth | AgencyAuth:
-    """The flow for credentials; `project_id` is empty where it is not known yet."""
+    """The flow for credentials; `project_id` is empty where only its name is known yet."""
     match credentials:
         case TokenCredentials():
             return TokenAuth(credentials)
         case KeyCredentials():
             return FileKeysAuth(credentials, clock) if credentials.read_again else SignatureAuth(credentials, clock)
         case PasswordCredentials():
-            return PasswordAuth(credentials, endpoints, region, project_id, clock)
+            return PasswordAuth(credentials, endpoints, project_name, project_id, clock)
         case AgencyCredentials():
             return AgencyAuth(credentials, endpoints, clock)

@@ -8,8 +8,8 @@ from reconciler.model.observed import ObservedImage, ObservedJob, ObservedServer
 
 # The type of a recreate-image job, in requests and in answers.
 IMAGE_JOB = "CREATE_SERVER_IMAGE"
-# Jobs whose resource is an image server, not an image (facts 2.2).
-_SERVER_JOBS = frozenset({"CREATE_SERVER", "DELETE_SERVER", "DELETE_IMAGE_BUILD_SERVER"})
+# Jobs that make no image: the resource of most is an image server, of the last a deleted image (facts 1.7, 2.2).
+_OTHER_JOBS = frozenset({"CREATE_SERVER", "DELETE_SERVER", "DELETE_IMAGE_BUILD_SERVER", "DELETE_IMAGE"})
 
 
 def read_server(item: Fields) -> ObservedServer:
@@ -41,6 +41,7 @@ def read_sub_job(item: Fields) -> ObservedJob:
         error_message=clean(outcome.text("error_message")),
         began_at=item.time("begin_time"),
         ended_at=item.time("end_time"),
+        makes_image=_makes_image(item),
     )
 
 
@@ -62,11 +63,16 @@ def read_job(item: Fields) -> ObservedJob:
         error_message=clean(told.text("error_message")) if told else "",
         began_at=item.time("begin_time"),
         ended_at=item.time("end_time"),
+        makes_image=_makes_image(item),
     )
 
 
+def _makes_image(job: Fields) -> bool:
+    return job.text("job_type") not in _OTHER_JOBS
+
+
 def _image_id(job: Fields, resource: Fields) -> str:
-    return "" if job.text("job_type") in _SERVER_JOBS else resource.optional_id("resource_id")
+    return resource.optional_id("resource_id") if _makes_image(job) else ""
 
 
 def read_image(item: Fields) -> ObservedImage:
@@ -78,6 +84,7 @@ def read_image(item: Fields) -> ObservedImage:
         description=item.text("__description"),
         protected=item.flag("protected"),
         created_at=item.time("created_at"),
+        kind=item.text("__imagetype"),
     )
 
 
@@ -86,5 +93,9 @@ def read_quota(body: Fields) -> Quota:
     quotas = body.object("quotas")
     for resource in quotas.objects("resources"):
         if resource.text("type") == "image":
-            return Quota(used=resource.number("used"), limit=resource.number("quota"))
+            used, limit = resource.number("used"), resource.number("quota")
+            if used < 0 or limit < 0:
+                # Other services say "no limit" so; here it is not documented, and must not read as "no place".
+                raise resource.unusable("quota", f"is {used} used of {limit}")
+            return Quota(used, limit)
     raise quotas.unusable("resources", "has no entry of type image")

@@ -35,19 +35,22 @@ async def open_client(
     max_requests: int = MAX_REQUESTS,
     on_exchange: Callable[[Exchange], None] | None = None,
     on_brake: Callable[[float], None] | None = None,
+    on_repeat: Callable[[CloudError, float, float], None] | None = None,
     policy: RetryPolicy | None = None,
     clock: CloudClock | None = None,
 ) -> CloudClient:
     """A client for the settings' project, which is found through IAM where they name none.
 
     `transport` replaces the network, for the embedded simulator. `max_requests` bounds the requests on the wire at
-    one time. `on_brake` is told for how many seconds nothing is sent after a 429. Raises CloudError, and UsageError for
-    a project that cannot be found, for proxy or certificate settings that cannot be used, and where no credentials are
+    one time. `on_brake` is told for how many seconds nothing is sent after a 429; `on_repeat` of a failure after which
+    a request is sent again, how many seconds it took, and how long is waited first. Raises CloudError; UsageError for a
+    project that cannot be found, for proxy or certificate settings that cannot be used, and where no credentials are
     found: only here the ECS metadata service is asked. Close it after use.
     """
     clock = clock or CloudClock()
     known = settings.project.value if settings.project else ""
-    auth = auth_for(settings.credentials, settings.endpoints, settings.region.value, known, clock)
+    project_name = (settings.project_name or settings.region).value
+    auth = auth_for(settings.credentials, settings.endpoints, project_name, known, clock)
     sender = Sender(
         _http_client(settings.endpoints, transport, max_requests),
         settings.endpoints,
@@ -58,6 +61,7 @@ async def open_client(
         advice=settings.credentials.advice,
         on_exchange=on_exchange,
         on_brake=on_brake,
+        on_repeat=on_repeat,
     )
     try:
         if isinstance(settings.credentials, AgencyCredentials):
@@ -69,7 +73,7 @@ async def open_client(
             await sender.sign_in()
             project_id = auth.project_id
         else:
-            project_id = await _find_project(sender, settings.region.value)
+            project_id = await _find_project(sender, project_name)
     except BaseException:
         await sender.aclose()
         raise
@@ -93,21 +97,21 @@ async def _sign_in_by_agency(sender: Sender, credentials: AgencyCredentials) -> 
         raise UsageError("no credentials found", hint="\n".join(line for line in lines if line)) from error
 
 
-async def _find_project(sender: Sender, region: str) -> str:
-    """The id of the project that is named like the region. Source: facts 1.18."""
-    answer = await sender.send(Call(LIST_PROJECTS, query={"name": region}))
+async def _find_project(sender: Sender, name: str) -> str:
+    """The id of the project of that name, which is the region's or begins with it. Source: facts 1.18."""
+    answer = await sender.send(Call(LIST_PROJECTS, query={"name": name}))
     projects = answer.fields().objects("projects")
     # The filter is checked: another region's project would be the wrong place to build in.
-    ids = [project.id("id") for project in projects if project.known_text("name") == region]
+    ids = [project.id("id") for project in projects if project.known_text("name") == name]
     if len(ids) == 1:
         return ids[0]
     if not ids:
         raise UsageError(
-            f"IAM knows no project for region {region}",
+            f"IAM knows no project {name}",
             hint="check the region, and that the account uses it; or give the id: IMGCTL_PROJECT_ID, or `project_id:`",
         )
     raise UsageError(
-        f"IAM knows {len(ids)} projects for region {region}: {', '.join(ids)}",
+        f"IAM knows {len(ids)} projects {name}: {', '.join(ids)}",
         hint="choose one of them: IMGCTL_PROJECT_ID, or `project_id:` in the manifest",
     )
 
@@ -140,7 +144,10 @@ def _http_client(
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
     except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+        # What is said of a URL may quote it, and with it a part of a proxy's password.
+        why = "one of them is not the URL of a proxy" if isinstance(error, ValueError | httpx.InvalidURL) else error
         raise UsageError(
-            f"the proxy or certificate settings cannot be used: {error}",
-            hint="check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
-        ) from error
+            f"the proxy or certificate settings cannot be used: {why}",
+            hint="check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR; "
+            "a password in a proxy's URL is to be percent-encoded",
+        ) from None

@@ -11,6 +11,8 @@ from reconciler.errors import UsageError
 
 # What a header can carry. A stray newline from a CI secret is the usual offender.
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+# Control characters, and what an environment's bytes become that are no UTF-8.
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Secret:
@@ -65,7 +67,8 @@ class KeyCredentials:
     secret_key: Secret
     source: str
     security_token: Secret | None = None
-    expires_at: datetime | None = None
+    # The same key with another end is the same key.
+    expires_at: datetime | None = field(default=None, compare=False)
     read_again: Callable[[], KeyCredentials] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -150,6 +153,16 @@ def header_safe(value: str, name: str) -> str:
     if not _HEADER_SAFE.fullmatch(value):
         raise UsageError(
             f"{name} holds a blank, a line break or a character outside ASCII",
+            hint="a secret pasted with its line break looks like this; store it again without",
+        )
+    return value
+
+
+def text_safe(value: str, name: str) -> str:
+    """The value, fit for a request's body, with blanks and letters of every script. Raises UsageError."""
+    if _NO_TEXT.search(value):
+        raise UsageError(
+            f"{name} holds a line break, a control character or bytes that are no UTF-8",
             hint="a secret pasted with its line break looks like this; store it again without",
         )
     return value

@@ -11,6 +11,7 @@ from reconciler.errors import BadAnswer, CloudError, OutcomeUnknown, RequestNotS
 # Everything that sending may raise. OSError has TimeoutError below it, and what httpx leaves untranslated.
 FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict, OSError)
 
+SILENT = "it takes connections and says nothing: check IMGCTL_ENDPOINT, HTTPS_PROXY and NO_PROXY, or wait"
 _PROXY = "check HTTPS_PROXY and NO_PROXY"
 _REACH = (
     f"check the network, the region and IMGCTL_ENDPOINT; {_PROXY}; a certificate of your own goes into SSL_CERT_FILE"
@@ -25,7 +26,7 @@ _MEANING: dict[type[BaseException], tuple[str, type[CloudError], str]] = {
     httpx.ProxyError: ("the proxy refused", RequestNotSent, _PROXY),
     httpx.UnsupportedProtocol: ("not an http(s) URL", RequestNotSent, ""),
     httpx.InvalidURL: ("not a URL", RequestNotSent, ""),
-    httpx.ReadTimeout: ("no answer in time", OutcomeUnknown, ""),
+    httpx.ReadTimeout: ("no answer in time", OutcomeUnknown, SILENT),
     httpx.WriteTimeout: ("the request could not be sent in time", OutcomeUnknown, ""),
     httpx.ReadError: ("the connection was lost", OutcomeUnknown, ""),
     httpx.WriteError: ("the connection was lost", OutcomeUnknown, ""),
@@ -43,7 +44,7 @@ _MEANING: dict[type[BaseException], tuple[str, type[CloudError], str]] = {
     httpx.RequestNotRead: ("the request could not be read", OutcomeUnknown, ""),
     httpx.HTTPError: ("the exchange failed", OutcomeUnknown, ""),
     httpx.StreamError: ("the answer could not be read", OutcomeUnknown, ""),
-    TimeoutError: ("no complete answer in time", OutcomeUnknown, ""),
+    TimeoutError: ("no complete answer in time", OutcomeUnknown, SILENT),
     OSError: ("the connection failed", OutcomeUnknown, ""),
 }
 

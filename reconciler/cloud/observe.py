@@ -54,7 +54,8 @@ async def _images(client: CloudClient, image_ids: Collection[str], problems: lis
         raise
     except CloudError as error:
         problems.append(
-            f"images could not be looked at, so nobody knows whether one is gone or edited: {error.summary}"
+            f"images could not be looked at: whether one is gone or edited is not known, and none is pruned: "
+            f"{error.summary}"
         )
         return FoundImages()
     if found.problem:

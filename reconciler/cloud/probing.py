@@ -11,6 +11,7 @@ from reconciler.cloud import codec, operations
 from reconciler.cloud.answers import Answer, Fields
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.endpoints import Service
+from reconciler.cloud.failures import SILENT
 from reconciler.cloud.operations import Operation
 from reconciler.cloud.problems import TOLERATED_SKEW
 from reconciler.cloud.retry import RetryPolicy
@@ -50,9 +51,9 @@ class Known:
 class Prober:
     """Goes through the reads in order. `quota` is the image quota, once its read has answered."""
 
-    def __init__(self, client: CloudClient, region: str, known: Known) -> None:
+    def __init__(self, client: CloudClient, project_name: str, known: Known) -> None:
         self._client = client
-        self._region = region
+        self._project_name = project_name
         self._known = known
         self._until = time.monotonic() + LONGEST_IN_ALL
         # Services that cannot be reached: one try each is enough.
@@ -64,7 +65,7 @@ class Prober:
         """Try them all. Raises nothing: what went wrong is in the probes."""
         known, page = self._known, {"limit": "1", "offset": "0"}
         job_type = {"job_type": codec.IMAGE_JOB}
-        projects = await self._try(operations.LIST_PROJECTS, query={"name": self._region})
+        projects = await self._try(operations.LIST_PROJECTS, query={"name": self._project_name})
         servers = await self._try(operations.LIST_SERVERS, query=page)
         server = await self._try(operations.SHOW_SERVER, "server_id", known.server_id)
         sub_jobs = await self._try(operations.LIST_SUB_JOBS, query=job_type | page)
@@ -118,7 +119,7 @@ class Prober:
             found = self._read(operation, answer)
         except TimeoutError:
             error: CloudError = OutcomeUnknown(
-                f"{operation.name}: no answer within {patience:.0f} s", operation=operation.name
+                f"{operation.name}: no answer within {patience:.0f} s", operation=operation.name, hint=SILENT
             )
             return Probe(operation, 0, time.monotonic() - begun, error=error)
         except CloudError as error:
@@ -131,7 +132,7 @@ class Prober:
         match operation.name:
             case operations.LIST_PROJECTS.name:
                 names = [project.text("name") for project in body.objects("projects")]
-                return f"{len(names)} for {self._region}"
+                return f"{len(names)} for {self._project_name}"
             case operations.LIST_SERVERS.name:
                 servers = [codec.read_server(item) for item in body.objects("items")]
                 for server in servers:

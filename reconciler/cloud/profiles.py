@@ -79,11 +79,13 @@ class ProfileFile:
     """A file that may hold a profile. `load` reads it anew; None where the file, or a profile in it, is not there.
 
     `load` takes the name of a profile, empty for the one that the environment or the file chooses. It raises
-    UsageError where the file cannot be read or understood.
+    UsageError where the file cannot be read or understood. `asked_by` is the variable that asks for the file or for a
+    profile in it; empty where it merely lies there.
     """
 
     name: str
     load: Callable[[str], Profile | None]
+    asked_by: str = ""
 
     def reader(self, profile: Profile) -> Callable[[], KeyCredentials]:
         """Gives the access key of the same profile as it is then. Raises UsageError where there is none any more.
@@ -102,10 +104,10 @@ class ProfileFile:
 
 
 def profile_files(environ: Mapping[str, str]) -> list[ProfileFile]:
-    """The files in the order of the search: what is asked for by name comes before what merely lies there."""
-    files = [_sdk_file(environ), _koocli_file(environ)]
-    if any(environ.get(name) for name in (*PROFILE_VARIABLES, KOOCLI_FILE_VARIABLE)):
-        files.reverse()
+    """The files that there may be; what is asked for comes before what merely lies there, the SDK's before KooCLI's."""
+    asking = next((name for name in (*PROFILE_VARIABLES, KOOCLI_FILE_VARIABLE) if environ.get(name)), "")
+    koocli, sdk = _koocli_file(environ, asking), _sdk_file(environ)
+    files = [koocli, sdk] if asking else [sdk, koocli]
     return [file for file in files if file is not None]
 
 
@@ -117,10 +119,11 @@ def _sdk_file(environ: Mapping[str, str]) -> ProfileFile | None:
         profile = parse(content, name) if content is not None else None
         return replace(profile, exposed=exposed) if profile is not None else None
 
-    return _file(environ, SDK_FILE_VARIABLE, (".huaweicloud", "credentials"), load)
+    asking = SDK_FILE_VARIABLE if environ.get(SDK_FILE_VARIABLE) else ""
+    return _file(environ, SDK_FILE_VARIABLE, (".huaweicloud", "credentials"), load, asking)
 
 
-def _koocli_file(environ: Mapping[str, str]) -> ProfileFile | None:
+def _koocli_file(environ: Mapping[str, str], asking: str) -> ProfileFile | None:
     wanted = next(((name, environ[name]) for name in PROFILE_VARIABLES if environ.get(name)), None)
 
     def load(chosen: str, path: Path, name: str, *, named: bool) -> Profile | None:
@@ -132,11 +135,15 @@ def _koocli_file(environ: Mapping[str, str]) -> ProfileFile | None:
         profile = parse(content, name, asked) if content is not None else None
         return replace(profile, exposed=exposed) if profile is not None else None
 
-    return _file(environ, KOOCLI_FILE_VARIABLE, (".hcloud", "config.json"), load)
+    return _file(environ, KOOCLI_FILE_VARIABLE, (".hcloud", "config.json"), load, asking)
 
 
 def _file(
-    environ: Mapping[str, str], variable: str, default: tuple[str, str], load: Callable[..., Profile | None]
+    environ: Mapping[str, str],
+    variable: str,
+    default: tuple[str, str],
+    load: Callable[..., Profile | None],
+    asking: str,
 ) -> ProfileFile | None:
     """The file that a variable names, or the one in the home folder; None where there is no home either."""
     home = _home(environ)
@@ -144,11 +151,11 @@ def _file(
     if given:
         # As Terraform's provider reads it.
         expanded = home / given[2:] if home is not None and given.startswith("~/") else Path(given)
-        return ProfileFile(given, lambda chosen: load(chosen, expanded, given, named=True))
+        return ProfileFile(given, lambda chosen: load(chosen, expanded, given, named=True), asking)
     if home is None:
         return None
     path, name = home.joinpath(*default), "/".join(("~", *default))
-    return ProfileFile(name, lambda chosen: load(chosen, path, name, named=False))
+    return ProfileFile(name, lambda chosen: load(chosen, path, name, named=False), asking)
 
 
 def _home(environ: Mapping[str, str]) -> Path | None:

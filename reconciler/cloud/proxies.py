@@ -24,8 +24,8 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def _value(environ: Mapping[str, str], name: str) -> tuple[str, str]:
-    """A variable's value and its name as it stands; the lower-case one wins, as everywhere."""
-    return next(((environ[each], each) for each in (name, name.upper()) if environ.get(each)), ("", ""))
+    """A variable's value and its name as it stands; the lower-case one wins, even an empty one, as for httpx."""
+    return next(((environ[each], each) for each in (name, name.upper()) if each in environ), ("", ""))
 
 
 def _is_excepted(host: str, no_proxy: str) -> bool:
@@ -44,6 +44,9 @@ def _without_credentials(proxy: str) -> str:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
+        return "(not a URL)"
+    if "@" in proxy.rpartition(parts.netloc)[2]:
+        # What stands before it may be the beginning of a password with a slash in it.
         return "(not a URL)"
     host = parts.hostname or ""
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import zlib
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -14,17 +13,17 @@ import httpx
 
 from reconciler.cloud import failures, problems
 from reconciler.cloud.answers import Answer
+from reconciler.cloud.bodies import LARGEST_BODY, read_body
 from reconciler.cloud.clock import CloudClock
-from reconciler.cloud.denials import Denials
+from reconciler.cloud.denials import Denials, Turn
 from reconciler.cloud.endpoints import Endpoints, Service
-from reconciler.cloud.flows import operation_of
+from reconciler.cloud.flows import as_response, operation_of
 from reconciler.cloud.operations import Call, Operation, Repeat
 from reconciler.cloud.retry import RetryPolicy
 from reconciler.cloud.signing import canonical_query
 from reconciler.errors import AuthenticationFailed, CloudError, Refused, Throttled
 
 MAX_REQUESTS = 16
-LARGEST_BODY = 16 * 1024 * 1024
 # The gateway gives up after 30 s and says so with a 504, which must find us still listening (facts 6.7).
 TIMEOUT = httpx.Timeout(connect=10.0, read=60.0, write=30.0, pool=None)
 # For a whole exchange: a peer that sends a byte a minute keeps every other timeout quiet.
@@ -38,7 +37,7 @@ FRESH = 300.0
 
 
 class _Outdated(Exception):  # noqa: N818
-    """The request was not sent: its signature has waited for too long."""
+    """The request was not sent: its signature has waited for too long, or is of credentials that are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,7 @@ class Sender:
         advice: str = "",
         on_exchange: Callable[[Exchange], None] | None = None,
         on_brake: Callable[[float], None] | None = None,
+        on_repeat: Callable[[CloudError, float, float], None] | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.clock = clock or CloudClock()
@@ -90,6 +90,8 @@ class Sender:
         self._on_exchange = on_exchange
         # Told for how many seconds nothing is sent.
         self._on_brake = on_brake
+        # Told of a failure after which a request is sent again, how many seconds it took, and how long is waited first.
+        self._on_repeat = on_repeat
         # By the monotonic clock: nothing is sent before.
         self._braked_until = 0.0
         self._denials = Denials()
@@ -124,6 +126,7 @@ class Sender:
         policy = METADATA_POLICY if operation.service is Service.METADATA else self._policy
         attempt = 1
         while True:
+            begun = self.clock.monotonic()
             try:
                 return await send(attempt)
             except CloudError as error:
@@ -137,6 +140,9 @@ class Sender:
                 if not policy.repeats(attempt, error, operation.repeat):
                     raise
                 if not isinstance(error, Throttled):
+                    if self._on_repeat is not None:
+                        with suppress(Exception):
+                            self._on_repeat(error, self.clock.monotonic() - begun, delay)
                     await self.clock.sleep(delay)
             attempt += 1
 
@@ -152,20 +158,29 @@ class Sender:
         request = self._request(call)
         async with aclosing(self._auth.async_auth_flow(request)) as flow:
             await self._prepare(flow, request)
+            ready, credentials = self.clock.monotonic(), self._denials.introduce(request)
             while True:
-                answer = await self._exchange(call.operation, call.title, request, number, before_send)
-                refusal = self._refusal(answer) if answer.status == 401 else None
-                self._denials.count(answer, refusal if isinstance(refusal, AuthenticationFailed) else None)
-                try:
-                    asked = await flow.asend(_response(answer, request))
-                    if asked is not request:
-                        await self._obtain(flow, asked, request)
-                except StopAsyncIteration:
-                    break
-                # Other credentials from here on: what was refused is gone.
-                self._denials.forget()
+                async with self._denials.turn(credentials) as turn:
+
+                    async def last_look(turn: Turn = turn, ready: float = ready) -> None:
+                        if self.clock.monotonic() - ready > FRESH or not self._denials.stands(turn):
+                            raise _Outdated
+                        self._denials.check(call.operation, call.title)
+                        if before_send is not None:
+                            await before_send()
+
+                    answer = await self._exchange(call.operation, call.title, request, number, last_look)
+                    await self._denials.count(turn, answer, self._denial(answer))
+                    try:
+                        asked = await flow.asend(as_response(answer, request))
+                        if asked is not request:
+                            await self._obtain(flow, asked, request)
+                    except StopAsyncIteration:
+                        break
+                    # Before the turn is over: whoever comes next must not count what was refused before.
+                    ready, credentials = self.clock.monotonic(), self._denials.introduce(request)
                 if call.operation.repeat is Repeat.NEVER:
-                    # They are for the next one, which its caller decides about.
+                    # The other credentials are for the next one, which its caller decides about.
                     raise self._refusal(answer, renewed=True)
         return self._judge(answer)
 
@@ -186,7 +201,7 @@ class Sender:
             async def attempt(
                 number: int, operation: Operation = operation, own_request: httpx.Request = own_request
             ) -> Answer:
-                answer = await self._exchange(operation, operation.name, own_request, number, own=True)
+                answer = await self._exchange(operation, operation.name, own_request, number)
                 # A refused password is for the flow to remember; the rest may pass.
                 definite = 400 <= answer.status < 500 and answer.status != 429
                 return answer if definite else self._judge(answer)
@@ -197,9 +212,7 @@ class Sender:
                 # The flow may have something else to go on with; where it has not, it raises the error again.
                 asked = await flow.athrow(error)
                 continue
-            if answer.status in operation.good:
-                self._denials.forget()
-            asked = await flow.asend(_response(answer, own_request))
+            asked = await flow.asend(as_response(answer, own_request))
 
     def _request(self, call: Call) -> httpx.Request:
         operation = call.operation
@@ -233,16 +246,9 @@ class Sender:
         request: httpx.Request,
         attempt: int,
         before_send: Callable[[], Awaitable[None]] | None = None,
-        *,
-        own: bool = False,
     ) -> Answer:
-        """Sends a request once; the answer may have any status. `own`: it is the auth flow's."""
-        prepared = self.clock.monotonic()
+        """Sends a request once; the answer may have any status."""
         async with self._slot():
-            if not own:
-                if self.clock.monotonic() - prepared > FRESH:
-                    raise _Outdated
-                self._denials.check(operation, title)
             if before_send is not None:
                 await before_send()
             self.sent[operation.name] += 1
@@ -278,7 +284,7 @@ class Sender:
             async with asyncio.timeout(LONGEST_METADATA_EXCHANGE if metadata else LONGEST_EXCHANGE):
                 response = await self._http.send(request, stream=True, auth=None, follow_redirects=False)
                 try:
-                    body = await _read(response)
+                    body = await read_body(response)
                 finally:
                     await response.aclose()
         except failures.FOREIGN as error:
@@ -311,46 +317,12 @@ class Sender:
             raise answer.unusable("a redirect, which is not followed")
         raise answer.unusable("the status is not documented")
 
+    def _denial(self, answer: Answer) -> AuthenticationFailed | None:
+        refusal = self._refusal(answer) if answer.status == 401 else None
+        return refusal if isinstance(refusal, AuthenticationFailed) else None
+
     def _refusal(self, answer: Answer, *, renewed: bool = False) -> Refused:
         error = problems.refusal(answer, advice=self._advice, offset=self.clock.offset)
         if isinstance(error, AuthenticationFailed):
             error.renewed = renewed
         return error
-
-
-async def _read(response: httpx.Response) -> bytes:
-    """The body, decoded; one byte more than the largest allowed where it is larger, and then read no further.
-
-    httpx unpacks whatever came at once, however much that gives, and in as many layers as the answer says; here one
-    layer of gzip is all that is asked for and taken, and never unpacked beyond the limit.
-    """
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    packed = encoding in ("gzip", "x-gzip")
-    if not packed and encoding not in ("", "identity"):
-        raise httpx.DecodingError(f"{encoding} was not asked for")
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if packed else None
-    body, limit = bytearray(), LARGEST_BODY + 1
-    stream = response.stream
-    if not isinstance(stream, httpx.AsyncByteStream):
-        raise TypeError("the answer comes from a synchronous transport")
-    try:
-        async for part in stream:
-            room = limit - len(body)
-            body += part[:room] if unpacker is None else unpacker.decompress(part, room)
-            if len(body) >= limit:
-                return bytes(body)
-    except zlib.error as error:
-        raise httpx.DecodingError(str(error)) from error
-    if unpacker is not None and body and not unpacker.eof:
-        raise httpx.DecodingError("the end is missing")
-    return bytes(body)
-
-
-def _response(answer: Answer, request: httpx.Request) -> httpx.Response:
-    """The answer as a flow expects it. Its body is decoded already, so the headers about its encoding are left out."""
-    headers = {
-        name: value
-        for name, value in answer.headers.items()
-        if name not in ("content-encoding", "content-length", "transfer-encoding")
-    }
-    return httpx.Response(answer.status, headers=headers, content=answer.body, request=request)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from reconciler.cloud.credentials import Credentials
 from reconciler.cloud.endpoints import Endpoints
-from reconciler.cloud.sources import region_of_profiles, search
 from reconciler.errors import UsageError
 
 REGION_VARIABLES = ("IMGCTL_REGION", "HW_REGION_NAME")
 PROJECT_VARIABLES = ("IMGCTL_PROJECT_ID", "HW_PROJECT_ID", "HUAWEICLOUD_SDK_PROJECT_ID")
+# A region may have projects of its own, which are named `REGION_NAME`.
+PROJECT_NAME_VARIABLE = "HW_PROJECT_NAME"
 _PROJECT_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -28,13 +29,14 @@ class Given:
 class CloudSettings:
     """All that is needed to reach one project in one region.
 
-    `project` None: ask IAM, which knows it by the region's name.
+    `project` None: ask IAM, which knows it by `project_name`, or by the region's name where that is None too.
     """
 
     region: Given
     project: Given | None
     endpoints: Endpoints
     credentials: Credentials
+    project_name: Given | None = None
 
 
 def resolve_settings(
@@ -49,7 +51,9 @@ def resolve_settings(
     place = region or find_region(environ)
     if place is None:
         raise UsageError(
-            "no region given", hint=f"write `region:` in the manifest, or set {' or '.join(REGION_VARIABLES)}"
+            "no region given",
+            hint=f"write `region:` in the manifest, or set {' or '.join(REGION_VARIABLES)}; init and doctor also take "
+            "--region",
         )
     pin = _first(environ, PROJECT_VARIABLES[:1])
     if project_id and pin and project_id.value != pin.value:
@@ -58,23 +62,29 @@ def resolve_settings(
             hint=f"correct the project, or unset {pin.source}",
         )
     project = project_id or _first(environ, PROJECT_VARIABLES)
+    project_name = _first(environ, (PROJECT_NAME_VARIABLE,)) if project is None else None
+    _check_project_name(project_name, place)
     # First what needs no file: a region that is not known is not hidden by a profile that cannot be read.
     Endpoints.for_region(place.value, environ)
     _check_project(project)
+    from reconciler.cloud.sources import search
+
     found = search(environ)
     iam = None
     if found.profile is not None:
-        if project is None and found.profile.project_id:
+        if project is None and project_name is None and found.profile.project_id:
             project = Given(found.profile.project_id, found.profile.place)
             _check_project(project)
         if found.profile.iam_endpoint:
             iam = (found.profile.iam_endpoint, f"iam_endpoint in {found.profile.place}")
     endpoints = Endpoints.for_region(place.value, environ, profile_iam=iam)
-    return CloudSettings(place, project, endpoints, found.credentials)
+    return CloudSettings(place, project, endpoints, found.credentials, project_name)
 
 
 def find_region(environ: Mapping[str, str]) -> Given | None:
     """The region that the environment or a profile names."""
+    from reconciler.cloud.sources import region_of_profiles
+
     named = _first(environ, REGION_VARIABLES)
     if named is None and (of_profile := region_of_profiles(environ)) is not None:
         named = Given(*of_profile)
@@ -86,6 +96,14 @@ def _check_project(project: Given | None) -> None:
         raise UsageError(
             f"{project.value[:64]!r} ({project.source}) is not a project id",
             hint="a project id has 32 digits of 0-9 and a-f",
+        )
+
+
+def _check_project_name(name: Given | None, region: Given) -> None:
+    if name and name.value != region.value and not name.value.startswith(f"{region.value}_"):
+        raise UsageError(
+            f"{name.source} is {name.value[:64]!r}, which is no project of region {region.value} ({region.source})",
+            hint=f"unset {name.source}, or give an id: {PROJECT_VARIABLES[0]}, or `project_id:` in the manifest",
         )
 
 

@@ -32,11 +32,18 @@ class Source:
 
 
 def sources(environ: Mapping[str, str]) -> tuple[Source, ...]:
-    """Everything that is looked at, in order, before the ECS metadata service is asked."""
-    return (
-        *(Source(family.name, _in_variables(family, environ)) for family in FAMILIES),
-        *(Source(file.name, _in_file(file)) for file in profile_files(environ)),
-    )
+    """Everything that is looked at, in order, before the ECS metadata service is asked.
+
+    A file that a family's variable asks for comes right after what the family itself holds.
+    """
+    files = profile_files(environ)
+    found: list[Source] = []
+    for family in FAMILIES:
+        found += [Source(name, _not_supported(name)) for name in family.not_supported if environ.get(name)][:1]
+        found.append(Source(family.name, _in_variables(family, environ)))
+        asked, files = _split(files, family.named)
+        found += [Source(file.name, _in_file(file)) for file in asked]
+    return (*found, *(Source(file.name, _in_file(file)) for file in files))
 
 
 def search(environ: Mapping[str, str]) -> Found:
@@ -69,6 +76,23 @@ def region_of_profiles(environ: Mapping[str, str]) -> tuple[str, str] | None:
         if profile is not None and profile.region:
             return profile.region, profile.place
     return None
+
+
+def _split(files: list[ProfileFile], asked_by: str) -> tuple[list[ProfileFile], list[ProfileFile]]:
+    """Those that a variable of this prefix asks for, and the others."""
+    asked = [file for file in files if file.asked_by.startswith(asked_by)]
+    return asked, [file for file in files if file not in asked]
+
+
+def _not_supported(name: str) -> Callable[[], Found | None]:
+    def find() -> Found | None:
+        raise UsageError(
+            f"{name} asks for another identity than the keys alone have, which imgctl cannot take on",
+            hint="obtain temporary keys of it, and set IMGCTL_ACCESS_KEY, IMGCTL_SECRET_KEY and IMGCTL_SECURITY_TOKEN; "
+            f"or unset {name}",
+        )
+
+    return find
 
 
 def _in_variables(family: Family, environ: Mapping[str, str]) -> Callable[[], Found | None]:

@@ -13,6 +13,7 @@ from reconciler.cloud.credentials import (
     TokenCredentials,
     header_safe,
     in_words,
+    text_safe,
 )
 from reconciler.errors import UsageError
 
@@ -21,18 +22,25 @@ from reconciler.errors import UsageError
 class Family:
     """One family of variables, and how it is looked through: a token first, then keys, then a password (facts 4.1).
 
-    Without a `prefix` it has keys only.
+    Without a `prefix` it has keys only. `not_supported` are variables with which the family's own tools do not work as
+    whom the keys belong to: without them imgctl would work as somebody else, in another account maybe.
     """
 
     access_key: str
     secret_key: str
     security_token: str
     prefix: str = ""
+    not_supported: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> str:
+        """What the names of all its variables begin with."""
+        return self.prefix or self.access_key.removesuffix("AK")
 
     @property
     def name(self) -> str:
         """The family in words."""
-        return f"{self.prefix or self.access_key.removesuffix('AK')}* variables"
+        return f"{self.named}* variables"
 
     def find(self, environ: Mapping[str, str]) -> Credentials | None:
         """What the family holds, None where it holds nothing. Raises UsageError where it holds half of something."""
@@ -78,6 +86,8 @@ class Family:
                 f"{user_name} is set, {domain_name} and {domain_id} are not",
                 hint=f"set {domain_name}: the account that the user belongs to",
             )
+        for name in given:
+            text_safe(environ[name], name)
         return PasswordCredentials(
             password=Secret(environ[password]),
             source=in_words(given),
@@ -91,6 +101,17 @@ class Family:
 # In the order of the search.
 FAMILIES = (
     Family("IMGCTL_ACCESS_KEY", "IMGCTL_SECRET_KEY", "IMGCTL_SECURITY_TOKEN", "IMGCTL_"),
-    Family("HW_ACCESS_KEY", "HW_SECRET_KEY", "HW_SECURITY_TOKEN", "HW_"),
-    Family("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN"),
+    Family(
+        "HW_ACCESS_KEY",
+        "HW_SECRET_KEY",
+        "HW_SECURITY_TOKEN",
+        "HW_",
+        not_supported=("HW_ASSUME_ROLE_AGENCY_NAME", "HW_ASSUME_ROLE_IDP_ID"),
+    ),
+    Family(
+        "HUAWEICLOUD_SDK_AK",
+        "HUAWEICLOUD_SDK_SK",
+        "HUAWEICLOUD_SDK_SECURITY_TOKEN",
+        not_supported=("HUAWEICLOUD_OIDC_PROVIDER_URN", "HUAWEICLOUD_SDK_IDP_ID"),
+    ),
 )

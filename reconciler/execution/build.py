@@ -293,6 +293,11 @@ class BuildTask:
     async def _follow(self, build: Build) -> None:
         """Wait for a running build and record its end."""
         run = self._run
+        seen = run.observed.jobs.get(build.job_id)
+        if seen is not None and seen.ended:
+            # The plan was made of it: there is nothing to wait for, and nothing to ask again.
+            await self._record_end(build, seen)
+            return
         if not run.settings.wait:
             raise _Ended(ResultKind.RUNNING, f"job {build.job_id}")
         waiting = run.watcher.watch(build.job_id)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
-from reconciler.errors import AuthenticationFailed, CloudError, ImgctlError
+from reconciler.errors import AuthenticationFailed, ImgctlError
 from reconciler.execution.build import BuildTask
 from reconciler.execution.images import prune_image, update_image
 from reconciler.execution.places import NoPlace, Places
@@ -20,6 +20,7 @@ from reconciler.model.progress import StillWaiting
 from reconciler.planning.places import by_place
 
 _HEARTBEAT_SECONDS = 30.0
+_NO_SUCCESSOR = "its build has not succeeded, so nothing is pruned"
 
 
 async def execute(run: Run) -> Outcome:
@@ -51,6 +52,7 @@ class _Executor:
         self._done: dict[tuple[str, Action, str], Result] = {}
         changes = run.plan.changes
         self._resumed = [change for change in changes if change.action is Action.RESUME]
+        self._going_on = sum(not self._had_ended(change) for change in self._resumed)
         self._updates = [change for change in changes if change.action is Action.UPDATE and change.starts]
         self._builds = [change for change in changes if change.action.builds and change.starts]
         self._prunes: dict[str, list[Change]] = {}
@@ -66,7 +68,7 @@ class _Executor:
             task.add_done_callback(self._stop_if_failed)
         try:
             self._note(*await change_records(run))
-            places = Places(run.settings.max_in_flight or None, await self._free_places(), self._read_free_places)
+            places = Places(run.settings.max_in_flight or None, await self._free_places(), self._free_places_again)
             run.when_stopped(places.close)
             async with asyncio.TaskGroup() as group:
                 for change in self._updates:
@@ -102,13 +104,23 @@ class _Executor:
         if not self._run.servers.fresh:
             # Somebody has thought about the plan for a while.
             with suppress(NoPlace):
-                free = await self._read_free_places()
-        return max(0, free - len(self._resumed))
+                free = await self._read_quota()
+        return max(0, free - self._run.plan.in_flight)
 
-    async def _read_free_places(self) -> int:
+    async def _free_places_again(self) -> int:
+        """The same once more, for whatever this run has in flight or will begin.
+
+        Builds that it leaves out may be in flight still, and take a place each.
+        """
+        return await self._read_quota() - (self._run.plan.in_flight - self._going_on)
+
+    async def _read_quota(self) -> int:
+        """Free places by IMS's own count. Raises NoPlace where it cannot be read."""
         try:
-            return (await self._run.cloud.image_quota()).free
-        except CloudError as error:
+            return (await self._run.interruptible(self._run.cloud.image_quota())).free
+        except Stopped:
+            raise NoPlace("the run was stopped") from None
+        except ImgctlError as error:
             if isinstance(error, AuthenticationFailed):
                 self._run.stop(StopReason.ERROR, error)
             raise NoPlace(f"the quota of private images could not be read: {error.summary}") from error
@@ -124,13 +136,18 @@ class _Executor:
         if run.settings.wait:
             return builds
         bound = run.settings.max_in_flight
-        in_flight = max(0, bound - len(self._resumed)) if bound else len(builds)
+        in_flight = max(0, bound - self._going_on) if bound else len(builds)
         room = min(in_flight, len(builds) if free is None else free)
         why = "no place in the quota of private images until a build has ended and its prune has given one back"
         if room == in_flight:
             why = f"as many builds are in flight as --max-in-flight allows ({bound})"
         self._note(*(Result(change, ResultKind.NOT_STARTED, why) for change in builds[room:]))
         return builds[:room]
+
+    def _had_ended(self, change: Change) -> bool:
+        """True for a build in flight that had ended when the plan was made: its image is counted as used already."""
+        job = self._run.observed.jobs.get(change.job_id)
+        return change.action is Action.RESUME and job is not None and job.ended
 
     # Changes
 
@@ -156,11 +173,13 @@ class _Executor:
         finally:
             done = result is not None and result.kind is ResultKind.DONE
             left = result is not None and result.kind in (ResultKind.RUNNING, ResultKind.UNCLEAR)
-            places.leave(image=done, left_behind=left, prunes=len(prunes) if done else 0)
+            # What had ended before has no place that it could give back.
+            keeps = done or self._had_ended(change)
+            places.leave(image=keeps, left_behind=left, prunes=len(prunes) if done else 0)
         if done:
             await self._prune(prunes, places)
         else:
-            why = "its build has not succeeded, so nothing is pruned"
+            why = "its build is in flight: the apply that records its image prunes" if left else _NO_SUCCESSOR
             self._note(*(Result(prune, ResultKind.NOT_STARTED, why) for prune in prunes))
 
     async def _prune(self, prunes: list[Change], places: Places) -> None:
@@ -182,7 +201,7 @@ class _Executor:
 
     async def _heartbeat(self, begun: float) -> None:
         """Say at intervals that builds are in flight, so that nobody takes the silence for a hang."""
-        total = sum(change.action.builds or change.action is Action.RESUME for change in self._run.plan.changes)
+        total = len(self._builds) + len(self._resumed)
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             in_flight = self._run.watcher.watching

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from itertools import islice
+from typing import Any, TypeVar
 
 from reconciler.cloud.problems import is_no_such_api
 from reconciler.errors import (
@@ -22,7 +24,10 @@ from reconciler.model.plan import Change
 from reconciler.model.progress import RecordChanged
 from reconciler.model.spec import ImageSpec
 from reconciler.planning.availability import why_not_editable
+from reconciler.planning.drift import same_description
 from reconciler.state import events
+
+_T = TypeVar("_T")
 
 # Answers after which an edit or a deletion may have been done or not: it shows, and may be asked for again (6.7).
 _UNCERTAIN = (OutcomeUnknown, ServiceFailed, BadAnswer)
@@ -32,6 +37,8 @@ _LOOKS = 4
 # How long a server may go on showing the image that a build has just replaced, and how long IMS may take to delete one.
 _SHOWN_SECONDS = 60.0
 _DELETED_SECONDS = 600.0
+# How long a run that is told to stop still listens for the answer to an edit or a deletion.
+_ANSWER_SECONDS = 5.0
 
 
 class _Ended(Exception):  # noqa: N818 - a signal between the functions of this module
@@ -53,8 +60,8 @@ async def update_image(run: Run, change: Change) -> Result:
 async def prune_image(run: Run, change: Change) -> Result:
     """Delete an image whose successor has just been built, and see that it is gone.
 
-    Everything that forbids it is looked at once more, as it is now: what is held, what any server shows, and whether
-    somebody has protected the image since.
+    Everything that forbids it is looked at once more, as it is now: whether the successor is there, what is held, what
+    any server shows, and whether somebody has protected the image since.
     """
     return await _ending(run, change, _prune(run, change))
 
@@ -76,34 +83,42 @@ async def _ending(run: Run, change: Change, work: Coroutine[None, None, None]) -
 
 
 async def _update(run: Run, change: Change, spec: ImageSpec) -> None:
-    wanted, problem = (spec.name, spec.description), ""
+    image, problem = await _look(run, change.image_id), ""
     pauses = _pauses(run)
-    for _ in range(_REQUESTS):
-        image = await _look(run, change.image_id)
+    for left in reversed(range(_REQUESTS + 1)):
         if image is None:
             raise _Ended(ResultKind.FAILED, f"image {change.image_id} is gone: the next plan builds it anew")
-        if (image.name, image.description) == wanted:
+        if _shows(image, spec):
             break
+        if not left:
+            raise _Ended(ResultKind.FAILED, problem)
         if why := why_not_editable(image):
             raise _Ended(ResultKind.NOT_STARTED, why)
-        try:
-            edited = await run.cloud.edit_image(image, name=spec.name, description=spec.description)
-        except _UNCERTAIN as error:
-            problem = error.summary
-        else:
-            if (edited.name, edited.description) == wanted:
-                break
-            problem = f"IMS edited image {image.id}, yet shows another name or description than was asked for"
-        await run.pause(next(pauses))
-    else:
-        raise _Ended(ResultKind.FAILED, problem)
-    await _record(run, events.HeldEdited(change.server_id, change.image_id, *wanted), "the image was edited")
+        with _asked(f"IMS was asked to edit image {image.id}"):
+            edit = run.cloud.edit_image(image, name=spec.name, description=spec.description)
+            try:
+                edited = await _answer(run, edit)
+            except _UNCERTAIN as error:
+                problem = error.summary
+            else:
+                if _shows(edited, spec):
+                    break
+                problem = f"IMS edited image {image.id}, yet shows another name or description than was asked for"
+            await run.pause(next(pauses))
+            image = await _look(run, change.image_id)
+    edited_to = events.HeldEdited(change.server_id, change.image_id, spec.name, spec.description)
+    await _record(run, edited_to, "the image was edited")
     fields = " and ".join(one.path.removeprefix("image.") for one in change.diff)
     run.report(RecordChanged(change.name, change.action, f"{fields} in IMS"))
 
 
+def _shows(image: ObservedImage, spec: ImageSpec) -> bool:
+    return image.name == spec.name and same_description(image.description, spec.description)
+
+
 async def _prune(run: Run, change: Change) -> None:
     image_id = change.image_id
+    await _check_successor(run, change)
     await _check_unused(run, change)
     image = await _look(run, image_id)
     if image is None:
@@ -117,6 +132,23 @@ async def _prune(run: Run, change: Change) -> None:
     await _record(run, gone, f"image {image_id} {how}")
     named = f" ({change.before.name})" if change.before is not None else ""
     run.report(RecordChanged(change.name, change.action, f"image {image_id}{named} {how}"))
+
+
+async def _check_successor(run: Run, change: Change) -> None:
+    """What the server holds now must be in IMS: a job that succeeded is no image yet, and this may be the last one."""
+    held = run.writer.recorded.servers[change.server_id].held
+    if held is None:
+        raise _Ended(ResultKind.NOT_STARTED, "the server holds no image, so none is pruned")
+    begun = time.monotonic()
+    pauses = _pauses(run)
+    while True:
+        image = await _look(run, held.image_id)
+        if image is not None and not why_not_editable(image):
+            return
+        if time.monotonic() - begun > _SHOWN_SECONDS:
+            how = f"is {image.status}" if image is not None else "does not show itself"
+            raise _Ended(ResultKind.NOT_STARTED, f"the new image {held.image_id} {how} in IMS, so nothing is pruned")
+        await run.pause(next(pauses))
 
 
 async def _check_unused(run: Run, change: Change) -> None:
@@ -139,27 +171,29 @@ async def _check_unused(run: Run, change: Change) -> None:
 
 async def _delete(run: Run, image_id: str) -> None:
     """Ask IMS until the image is seen to be gone: that it took the request proves nothing (facts 1.15)."""
-    problem = ""
+    problem, asked = "", f"IMS was asked to delete image {image_id}"
     for _ in range(_REQUESTS):
-        try:
-            # Never called off on its way: whether it took effect would be in doubt.
-            await run.cloud.delete_image(image_id)
-        except _UNCERTAIN as error:
-            problem = error.summary
-            if await _gone_within(run, image_id, looks=_LOOKS):
-                return
-        else:
-            if await _gone_within(run, image_id, seconds=_DELETED_SECONDS):
-                return
-            raise _Ended(ResultKind.FAILED, f"IMS was asked to delete image {image_id}, and still shows it")
-    raise _Ended(ResultKind.FAILED, problem)
+        with _asked(asked):
+            try:
+                await _answer(run, run.cloud.delete_image(image_id))
+            except (*_UNCERTAIN, NotFound) as error:
+                if isinstance(error, NotFound) and is_no_such_api(error):
+                    raise
+                problem = error.summary
+                if await _gone_within(run, image_id, looks=_LOOKS):
+                    return
+            else:
+                if await _gone_within(run, image_id, seconds=_DELETED_SECONDS):
+                    return
+                raise _Ended(ResultKind.FAILED, f"{asked}, and still shows it")
+    raise _Ended(ResultKind.FAILED, f"{asked}, and still shows it: {problem}")
 
 
 async def _gone_within(run: Run, image_id: str, *, looks: int | None = None, seconds: float | None = None) -> bool:
     """True once IMS does not have the image any more; False after so many looks, or seconds."""
     begun = time.monotonic()
     for pause in islice(_pauses(run), looks):
-        if await _look(run, image_id) is None:
+        if await _look(run, image_id, grace=_ANSWER_SECONDS) is None:
             return True
         if seconds is not None and time.monotonic() - begun > seconds:
             break
@@ -167,17 +201,37 @@ async def _gone_within(run: Run, image_id: str, *, looks: int | None = None, sec
     return False
 
 
-async def _look(run: Run, image_id: str) -> ObservedImage | None:
+async def _look(run: Run, image_id: str, *, grace: float = 0.0) -> ObservedImage | None:
     """The image; None where IMS answers 404 and its list does not have it either.
 
     Raises CloudError for everything that says neither yes nor no.
     """
     try:
-        return await run.interruptible(run.cloud.show_image(image_id))
+        return await run.interruptible(run.cloud.show_image(image_id), grace=grace)
     except NotFound as error:
         if is_no_such_api(error):
             raise
-        return next(iter(await run.interruptible(run.cloud.list_images(image_id=image_id))), None)
+        found = await run.interruptible(run.cloud.list_images(image_id=image_id), grace=grace)
+        return next(iter(found), None)
+
+
+async def _answer(run: Run, request: Coroutine[Any, Any, _T]) -> _T:
+    """The answer to an edit or a deletion: where the run stops, awaited for a moment more, but not behind a brake."""
+    return await run.interruptible(request, grace=_ANSWER_SECONDS)
+
+
+@contextmanager
+def _asked(what: str) -> Iterator[None]:
+    """Around what IMS is asked for and the looks at what came of it: whatever ends these must not hide the former."""
+    try:
+        yield
+    except Stopped:
+        why = f"the run was stopped while {what}: the next plan tells whether it was done"
+        raise _Ended(ResultKind.FAILED, why) from None
+    except AuthenticationFailed:
+        raise
+    except CloudError as error:
+        raise _Ended(ResultKind.FAILED, f"{what}: {error.summary}") from error
 
 
 async def _record(run: Run, event: events.Event, done: str) -> None:

@@ -1,8 +1,9 @@
 """Places for builds: so many in flight at one time, and one in the quota of private images for each.
 
-A build that succeeds keeps its place in the quota, one that does not gives it back, and so does a prune. Whoever finds
-none waits in line; once nothing is left that could give one back, the quota is read again, and where it is used up for
-good the rest of the line is sent away.
+A build that succeeds keeps its place in the quota, and a prune gives one back. Whoever finds none waits in line. What a
+build that fails leaves is not known, since it may have failed for want of a place that somebody else has taken: before
+the line moves on the quota is read again, as it is once nothing is left that could give a place back. Where it is used
+up for good the rest of the line is sent away.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Places:
         self._in_flight = 0
         # Builds that run on without anybody waiting for them, and prunes that are under way.
         self._left_behind = self._pruning = 0
+        # True from a build's failure until the quota has been read again.
+        self._in_doubt = False
         self._line: deque[tuple[asyncio.Future[None], bool]] = deque()
         self._reading: asyncio.Task[None] | None = None
 
@@ -52,15 +55,14 @@ class Places:
         self._in_flight -= 1
         self._left_behind += left_behind
         self._pruning += prunes
-        if not (image or left_behind):
-            self._give_back()
+        self._in_doubt |= not (image or left_behind)
         self._admit()
 
     def pruned(self, *, gone: bool) -> None:
         """A prune has ended; `gone` where its image is."""
         self._pruning -= 1
-        if gone:
-            self._give_back()
+        if gone and self.free is not None:
+            self.free += 1
         self._admit()
 
     def close(self) -> None:
@@ -72,17 +74,13 @@ class Places:
             if not place.done():
                 place.set_result(None)
 
-    def _give_back(self) -> None:
-        if self.free is not None:
-            self.free += 1
-
     def _admit(self) -> None:
         while self._line:
             place, reserved = self._line[0]
             if self._bound is not None and self._in_flight >= self._bound:
                 return
-            if not reserved and self.free is not None and self.free <= 0:
-                if self._in_flight == self._pruning == 0 and (self._reading is None or self._reading.done()):
+            if not reserved and self.free is not None and (self._in_doubt or self.free <= 0):
+                if (self._in_doubt or self._idle) and (self._reading is None or self._reading.done()):
                     self._reading = asyncio.create_task(self._read_again())
                 return
             self._line.popleft()
@@ -94,19 +92,27 @@ class Places:
             place.set_result(None)
 
     async def _read_again(self) -> None:
-        """Others delete images too. What was left behind still needs a place that nobody else may take."""
+        """Others make and delete images too. What is in flight needs its place, whether IMS counts that or not."""
+        self._in_doubt = False
+        idle, in_flight = self._idle, self._in_flight
+        free, why = 0, NoPlace("no place in the quota of private images")
         try:
-            free = await self._read_free() - self._left_behind
-        except NoPlace as why:
-            self._send_away(why)
-            return
-        if free <= 0:
-            self._send_away(NoPlace("no place in the quota of private images"))
-            return
-        self.free = free
+            # One that has ended meanwhile may have made its image after the quota was counted.
+            free = await self._read_free() - self._left_behind - max(in_flight, self._in_flight)
+        except NoPlace as unreadable:
+            why = unreadable
         # This very reading must not count as one under way.
         self._reading = None
+        if free <= 0 and idle:
+            self._send_away(why)
+            return
+        self.free = max(0, free)
         self._admit()
+
+    @property
+    def _idle(self) -> bool:
+        """True while nothing is left that could give a place back."""
+        return self._in_flight == self._pruning == 0
 
     def _send_away(self, why: NoPlace) -> None:
         for place, reserved in self._line:

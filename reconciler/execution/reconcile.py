@@ -88,7 +88,7 @@ def judge(build: Build, evidence: Evidence, now: datetime, quiet_time: float) ->
     if server.status == "BUILDING":
         return LookOn("the server is BUILDING")
     # A job without a name, whose server is not told either, may be this one until its image is known.
-    if any(not job.image_name and job.status not in ("SUCCESS", "FAILED") for job in evidence.jobs):
+    if any(not job.image_name and not job.ended for job in evidence.jobs):
         return LookOn("a job that no record claims is in progress")
     if changed:
         return AskPerson(f"the server shows a new image, {server.image_id}, and no job tells whose it is")

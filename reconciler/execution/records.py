@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from reconciler.execution.run import Run
+from reconciler.model.observed import Observation
 from reconciler.model.outcome import Result, ResultKind
 from reconciler.model.plan import Action, Change, Plan
 from reconciler.model.progress import RecordChanged
@@ -20,7 +22,7 @@ async def change_records(run: Run) -> list[Result]:
     happened: list[events.Event] = [events.Bound(run.plan.bound_to)] if recorded.bound_to is None else []
     happened += [events.Renamed(change.server_id, change.name) for change in moved]
     happened += [_refreshed(run, change) for change in starting if change.action is Action.REFRESH]
-    happened += _found_gone(run)
+    happened += found_gone(recorded, run.observed, run.now())
     happened += [events.Retired(one.server_id, run.now()) for one in starting if one.action is Action.FORGET]
     # After the moves: a record that returns from the retired ones gets its protection back with it.
     happened += guards_to_note(run.plan, recorded, returning=frozenset(change.server_id for change in moved))
@@ -54,13 +56,16 @@ def _refreshed(run: Run, change: Change) -> events.Event:
     return events.HeldEdited(change.server_id, change.image_id, change.after.name, change.after.description)
 
 
-def _found_gone(run: Run) -> Iterator[events.Event]:
-    """Images of earlier builds that somebody else has deleted. A held one stays until its successor takes its place."""
-    for record in run.writer.recorded.servers.values() if run.observed.gone else ():
+def found_gone(recorded: Recorded, observed: Observation, now: datetime) -> Iterator[events.Event]:
+    """Images of earlier builds that are not there any more: somebody has deleted them, or a run that was cut off.
+
+    A held one stays until its successor takes its place.
+    """
+    for record in recorded.servers.values() if observed.gone else ():
         held = record.held.image_id if record.held is not None else ""
         for build in record.builds:
-            if build.image_id in run.observed.gone and build.image_id != held and build.deleted_at is None:
-                yield events.ImageGone(record.server_id, build.image_id, run.now())
+            if build.image_id in observed.gone and build.image_id != held and build.deleted_at is None:
+                yield events.ImageGone(record.server_id, build.image_id, now)
 
 
 def _detail(change: Change) -> str:

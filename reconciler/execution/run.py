@@ -154,13 +154,20 @@ class Run:
             raise Stopped
         raise TimeoutError
 
-    async def interruptible(self, work: Coroutine[Any, Any, _T], *, unless: Callable[[], bool] = lambda: False) -> _T:
-        """What `work` gives. Where the run stops first it is called off, with Stopped, unless `unless` forbids that."""
+    async def interruptible(
+        self, work: Coroutine[Any, Any, _T], *, unless: Callable[[], bool] = lambda: False, grace: float = 0.0
+    ) -> _T:
+        """What `work` gives. Where the run stops first it is called off, with Stopped, unless `unless` forbids that.
+
+        It may go on for `grace` seconds, so that an answer on its way is heard.
+        """
         task = asyncio.ensure_future(work)
         stopping = asyncio.ensure_future(self._stopping.wait())
         either: set[asyncio.Future[Any]] = {task, stopping}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if grace and not task.done():
+                await asyncio.wait({task}, timeout=grace)
             if not task.done() and not unless():
                 task.cancel()
                 await asyncio.wait({task})

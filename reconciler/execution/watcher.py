@@ -13,7 +13,6 @@ from reconciler.execution.polling import Polling
 from reconciler.model.observed import ObservedJob
 from reconciler.model.progress import Progress, Remark
 
-_ENDED = frozenset({"SUCCESS", "FAILED"})
 _GOING_ON = frozenset({"RUNNING", "WAITING"})
 _MISSES_BEFORE_REMARK = 5
 
@@ -95,7 +94,7 @@ class Watcher:
         self._remark_missing(jobs)
         self._remark_odd(jobs)
         for job_id, job in jobs.items():
-            if job.job_status_known and job.status in _ENDED and job_id in self._watched:
+            if job.job_status_known and job.ended and job_id in self._watched:
                 ended = self._watched.pop(job_id).ended
                 if not ended.done():
                     ended.set_result(job)
@@ -111,7 +110,7 @@ class Watcher:
         """Say once what is unusual about a job that goes on: its own status decides, its sub job's is a diagnosis."""
         for job_id, job in jobs.items():
             one = self._watched.get(job_id)
-            if one is None or job.status in _ENDED:
+            if one is None or job.ended:
                 continue
             odd = [f"job {job_id} is {job.status or 'in no known state'}"] if job.status not in _GOING_ON else []
             if job.sub_status not in ("", job.status, *_GOING_ON):

@@ -26,6 +26,8 @@ _REGION = re.compile(r"[a-z]+(?:-[a-z0-9]+)+")
 _NAME = re.compile(r"[^\W\d][\w-]*")
 # A key of count or for_each in an address.
 _KEY = re.compile(r'\[(?:[0-9]+|"(?:[^"\\]|\\.)*")\]')
+# What stands before a resource in an address: the modules that it is in, each with its key.
+_MODULE = re.compile(r'(?:(?:^|\.)module\.[^\W\d][\w-]*(?:\[(?:[0-9]+|"(?:[^"\\]|\\.)*")\])?)*')
 _WORD = re.compile(r"[A-Za-z0-9_\-\u4e00-\u9fa5]+")
 _PULL = "terraform state pull | imgctl init --from-tfstate -"
 
@@ -135,7 +137,9 @@ class _Reader:
 
     def _resource(self, resource: Mapping[str, Any], kind: str, place: str) -> None:
         module, name, instances = resource.get("module", ""), resource.get("name"), resource.get("instances")
-        named = isinstance(module, str) and isinstance(name, str) and _NAME.fullmatch(name)
+        # They go into blocks and commands that somebody is to run.
+        placed = isinstance(module, str) and _MODULE.fullmatch(module)
+        named = placed and isinstance(name, str) and _NAME.fullmatch(name)
         if not named or not isinstance(name, str) or not isinstance(instances, list):
             raise UsageError(
                 f"{self._source}: {place} is no resource as Terraform writes one",

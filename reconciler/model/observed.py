@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 
 # A server accepts recreate-image in these states only (API page of the OpenAPI definition, facts sheet 1.2).
 BUILDABLE = frozenset({"ACTIVE", "BUILT"})
+# Every other status of a job may still change (facts sheet, 2.1).
+_JOB_ENDS = frozenset({"SUCCESS", "FAILED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class ObservedJob:
     """A build job, from its sub job's page or from ShowImageJob. Times are UTC.
 
     `status` is the job's own where `job_status_known`, otherwise the sub job's: one page of sub jobs serves a hundred
-    builds but says nothing of the jobs themselves. `image_id` counts only with SUCCESS.
+    builds but says nothing of the jobs themselves. `image_id` counts only with SUCCESS. `makes_image` is False where
+    its type is one that never makes any, such as the creation of a server.
     """
 
     id: str
@@ -45,11 +48,21 @@ class ObservedJob:
     error_message: str = ""
     began_at: datetime | None = None
     ended_at: datetime | None = None
+    makes_image: bool = True
+
+    @property
+    def ended(self) -> bool:
+        """True where its status will not change any more."""
+        return self.status in _JOB_ENDS
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedImage:
-    """A private image in IMS. `status` is `active` once it can be used or edited."""
+    """An image in IMS. `status` is `active` once it can be used or edited.
+
+    `kind` is IMS's word: `private`, or `gold` (public), `shared`, `market`; empty where it did not say. The lists that
+    imgctl asks for have private ones only, but by its id any image can be shown.
+    """
 
     id: str
     name: str
@@ -57,6 +70,7 @@ class ObservedImage:
     description: str = ""
     protected: bool = False
     created_at: datetime | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

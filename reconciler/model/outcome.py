@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.errors import ImgctlError
-from reconciler.model.plan import Change
+from reconciler.model.plan import Action, Change
 
 
 class StopReason(StrEnum):
@@ -62,7 +62,18 @@ class Outcome:
         return tuple(result for result in self.results if result.kind is kind)
 
     @property
+    def postponed(self) -> tuple[Result, ...]:
+        """The prunes of builds that are in flight because nobody wanted to wait for them: they were not due yet."""
+        running = {result.change.server_id for result in self.of(ResultKind.RUNNING)}
+        return tuple(
+            result
+            for result in self.of(ResultKind.NOT_STARTED)
+            if result.change.action is Action.PRUNE and result.change.server_id in running
+        )
+
+    @property
     def complete(self) -> bool:
-        """True where every change was done, or is in flight because nobody wanted to wait for it."""
+        """True where every change was done, or is in flight because nobody wanted to wait for it, or follows that."""
         left = (ResultKind.FAILED, ResultKind.NOT_STARTED, ResultKind.UNCLEAR)
-        return self.stopped is None and not any(result.kind in left for result in self.results)
+        undone = sum(result.kind in left for result in self.results)
+        return self.stopped is None and undone == len(self.postponed)

@@ -80,8 +80,9 @@ class Plan:
 
     `plan_id` is a digest of the decisions, the same for the same inputs. `expected_seconds` is how long the builds take
     together, an estimate from history; `build_seconds` what one build takes. `max_in_flight` builds run at one time
-    (None: any number). `quota` is that of private images, where it is known; `queued` builds wait for a place in it
-    that this plan itself frees. `refresh_only`: nothing is asked of the cloud, what it shows is recorded.
+    (None: any number). `quota` is that of private images, where it is known; each of `in_flight` builds, by whatever
+    record, has begun and will take a place in it; `queued` builds of this plan wait for a place that it frees itself.
+    `refresh_only`: nothing is asked of the cloud, what it shows is recorded.
     """
 
     plan_id: str
@@ -95,6 +96,7 @@ class Plan:
     build_seconds: float = 0.0
     max_in_flight: int | None = None
     quota: Quota | None = None
+    in_flight: int = 0
     queued: int = 0
     refresh_only: bool = False
     overrides: tuple[Override, ...] = ()
@@ -123,12 +125,6 @@ class Plan:
     def count(self, *actions: Action) -> int:
         """How many changes have one of the actions; those that cannot start now are not among them."""
         return sum(change.action in actions and not change.unavailable for change in self.changes)
-
-    def prunes_of(self, server_id: str) -> tuple[Change, ...]:
-        """The prunes that come along with the build of a server, oldest image first."""
-        return tuple(
-            change for change in self.changes if change.action is Action.PRUNE and change.server_id == server_id
-        )
 
     @property
     def summary(self) -> dict[str, int]:

@@ -34,7 +34,7 @@ def refreshed(subject: Subject) -> Change | None:
         return None
     if record.attempt is not None and record.in_flight:
         return _resume(subject, record, record.attempt) if subject.job_ended else None
-    return refresh_of(record, subject.image, gone=subject.image_gone)
+    return refresh_of(record, subject.image, subject.declared, gone=subject.image_gone)
 
 
 def moves(subject: Subject) -> bool:

@@ -13,6 +13,7 @@ from reconciler.planning.subjects import Subject
 
 # So many image creation tasks run in a region at one time, by default (facts sheet, 1.16).
 CONCURRENT_IMAGE_TASKS = 40
+NO_PLACE = "no place in the quota of private images"
 
 
 def with_places(changes: Iterable[Change], quota: Quota | None, in_flight: int) -> tuple[tuple[Change, ...], int]:
@@ -40,7 +41,7 @@ def with_places(changes: Iterable[Change], quota: Quota | None, in_flight: int) 
         else:
             placed += 1
             room += prunes[change.server_id] - 1
-    why = f"no place in the quota of private images: {quota.used} of {quota.limit} are used"
+    why = f"{NO_PLACE}: {quota.used} of {quota.limit} are used"
     if placed or in_flight:
         why += f", and {placed + in_flight} other builds come first"
 
@@ -65,8 +66,13 @@ def tasks_of_others(subjects: Iterable[Subject], observed: Observation | None) -
     return sum(server.status == "BUILDING" and server.id not in ours for server in observed.servers.values())
 
 
-def at_one_time(bound: int | None, others: int) -> int | None:
-    """How many builds may be in flight: `bound` (None: any number), less the image tasks of others within IMS's own."""
-    if bound is None or not others:
-        return bound
-    return max(1, min(bound, CONCURRENT_IMAGE_TASKS - others))
+def at_one_time(bound: int | None, others: int, unselected: int) -> int | None:
+    """How many builds of this plan may be in flight together: `bound` (None: any number), less what is under way.
+
+    `others` is how many image tasks somebody else has: IMS's own bound is for all. `unselected` of our builds are in
+    flight on servers that this plan leaves out: `bound` is for them too.
+    """
+    if bound is None:
+        return None
+    left = min(bound, CONCURRENT_IMAGE_TASKS - others) if others else bound
+    return max(1, left - unselected)

@@ -17,7 +17,9 @@ from reconciler.planning.guards import gate, gate_forgetting, open_gates
 from reconciler.planning.identity import plan_id
 from reconciler.planning.places import at_one_time, tasks_of_others, with_places
 from reconciler.planning.remarks import (
+    builds_elsewhere,
     failed_look_ups,
+    full_quota,
     gone_servers,
     loosened,
     lost_state,
@@ -67,12 +69,13 @@ def make_plan(
     _check_names(everyone, selected, options)
 
     quota = observed.quota if observed is not None else None
+    building = sum(subject.in_flight for subject in everyone)
     if options.refresh_only:
         wanted, queued = tuple(filter(None, map(refreshed, selected.values()))), 0
     else:
         wanted = _changes(selected.values(), recorded, observed, options)
         wanted = with_prunes(wanted, selected, recorded, observed)
-        wanted, queued = with_places(wanted, quota, sum(subject.in_flight for subject in everyone))
+        wanted, queued = with_places(wanted, quota, building)
     gated = gate(wanted, selected, options.limits)
     changes = open_gates(gated, options.allowed)
     if not manifest.servers and not options.allow_empty:
@@ -83,7 +86,10 @@ def make_plan(
     protect = {one.server_id: one.declared.protect for one in selected.values() if one.declared is not None}
     build_seconds = usual_build_seconds(recorded) or options.build_seconds
     others = tasks_of_others(everyone, observed)
-    in_flight = at_one_time(options.limits.max_in_flight, others)
+    unselected = building - sum(subject.in_flight for subject in selected.values())
+    bound = at_one_time(options.limits.max_in_flight, others, unselected)
+    # Where builds wait for places they come in waves as large as the quota's room.
+    together = min(quota.free or 1, bound or quota.free or 1) if quota is not None and queued else bound
     return Plan(
         plan_id=plan_id(binding, lineage, changes, protect),
         lineage=lineage,
@@ -92,12 +98,11 @@ def make_plan(
         changes=changes,
         unchanged=len(selected) - len({change.server_id for change in changes}),
         refreshed=observed is not None,
-        expected_seconds=expected_seconds(
-            changes, selected, build_seconds, quota.free or 1 if quota and queued else in_flight
-        ),
+        expected_seconds=expected_seconds(changes, selected, build_seconds, together),
         build_seconds=build_seconds,
-        max_in_flight=in_flight,
+        max_in_flight=bound,
         quota=quota,
+        in_flight=building,
         queued=queued,
         refresh_only=options.refresh_only,
         overrides=manifest.overrides,
@@ -109,6 +114,8 @@ def make_plan(
             *gone_servers(selected.values(), observed),
             *same_names(changes, recorded, observed),
             *other_images(selected.values(), observed),
+            *full_quota(changes, selected.values(), observed),
+            *builds_elsewhere(unselected, options.limits.max_in_flight),
             *other_tasks(others, options.limits.max_in_flight),
             *failed_look_ups(observed),
             *needless_names(gated, options.allowed),

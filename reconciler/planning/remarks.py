@@ -9,7 +9,8 @@ from reconciler.model.observed import Observation
 from reconciler.model.plan import Change
 from reconciler.model.record import Recorded
 from reconciler.model.spec import Limits, Manifest
-from reconciler.planning.places import CONCURRENT_IMAGE_TASKS
+from reconciler.planning.places import CONCURRENT_IMAGE_TASKS, NO_PLACE
+from reconciler.planning.retention import beyond
 from reconciler.planning.subjects import Subject
 
 
@@ -120,6 +121,38 @@ def other_images(subjects: Iterable[Subject], observed: Observation | None) -> I
             origin=declared.origin,
             name=declared.name,
         )
+
+
+def full_quota(
+    changes: Iterable[Change], subjects: Iterable[Subject], observed: Observation | None
+) -> Iterator[Diagnostic]:
+    """A caution where builds find no place in the quota, with what can be done, and with what retention has left over.
+
+    A prune only ever follows a build: a run that was cut off in between may have left the quota full, and no build can
+    begin by itself any more.
+    """
+    without = sum(change.action.builds and change.unavailable.startswith(NO_PLACE) for change in changes)
+    if not without:
+        return
+    builds = "1 build finds" if without == 1 else f"{without} builds find"
+    hint = "Delete images that nobody needs, or have the quota raised."
+    left = [f"{build.image_id} of {one.names[0]}" for one in subjects for build in beyond(one, observed)]
+    if left:
+        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        hint += f"\nOlder than keep_images, and pruned once that server is built: {', '.join(left[:5])}{more}"
+    yield Diagnostic(Severity.CAUTION, f"{builds} no place in the quota of private images", hint=hint)
+
+
+def builds_elsewhere(unselected: int, bound: int | None) -> Iterator[Diagnostic]:
+    """A note where builds that this plan leaves out take a part of the bound on builds at one time."""
+    if not unselected or bound is None:
+        return
+    builds = "1 build is" if unselected == 1 else f"{unselected} builds are"
+    yield Diagnostic(
+        Severity.NOTE,
+        f"{builds} in flight on servers that the selectors leave out, and count towards the {bound} at one time",
+        hint="imgctl wait records how they end.",
+    )
 
 
 def other_tasks(others: int, bound: int | None) -> Iterator[Diagnostic]:

@@ -40,17 +40,32 @@ def _may_succeed(change: Change, subject: Subject) -> bool:
 
 
 def own_images(record: Record) -> tuple[Build, ...]:
-    """The builds whose images imgctl itself made and that, as far as is recorded, are still there; oldest first."""
-    return tuple(
-        one
-        for one in record.builds
-        if one.status is BuildStatus.SUCCEEDED and one.image_id and not one.adopted and one.deleted_at is None
-    )
+    """The builds whose images imgctl itself made and that, as far as is recorded, are still there; oldest first.
+
+    One without a job is not among them: its request's outcome was unknown, and a person has said which image it is.
+    """
+    return tuple(one for one in record.builds if _is_own(one) and one.deleted_at is None)
+
+
+def _is_own(build: Build) -> bool:
+    return build.status is BuildStatus.SUCCEEDED and bool(build.image_id and build.job_id) and not build.adopted
+
+
+def beyond(subject: Subject, observed: Observation | None, building: int = 0) -> tuple[Build, ...]:
+    """The builds of a server, oldest first, whose images are more than it keeps once `building` further ones exist."""
+    declared, record = subject.declared, subject.record
+    if declared is None or declared.keep_images is None or record is None:
+        return ()
+    there = [one for one in own_images(record) if observed is None or one.image_id in observed.images]
+    return tuple(there[: max(0, len(there) + building - declared.keep_images)])
 
 
 @dataclass(frozen=True, slots=True)
 class _Untouchable:
-    """Images that no retention deletes: what a server shows, and what a record holds; by image id, whose they are."""
+    """Images that no retention deletes but the one of their own server, if any: by image id, whose they are.
+
+    That is what servers show, and what records hold or have held, forgotten ones too.
+    """
 
     shown: Mapping[str, frozenset[str]] = field(default_factory=dict)
     claimed: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -62,9 +77,7 @@ class _Untouchable:
             shown.setdefault(server.image_id, set()).add(server.id)
         claimed: dict[str, set[str]] = {}
         for record in recorded.all_records:
-            # Of a forgotten server everything; a managed one has a retention of its own for what it does not hold.
-            builds = record.builds if record.retired_at is not None else ()
-            for one in (record.held, *builds):
+            for one in (record.held, *record.builds):
                 if one is not None:
                     claimed.setdefault(one.image_id, set()).add(record.server_id)
         return cls(_frozen(shown), _frozen(claimed))
@@ -78,21 +91,24 @@ class _Untouchable:
 def _prunes(
     change: Change, subject: Subject, observed: Observation | None, untouchable: _Untouchable
 ) -> Iterator[Change]:
-    declared, record = subject.declared, subject.record
-    if declared is None or declared.keep_images is None or record is None:
-        return
-    there = [one for one in own_images(record) if observed is None or one.image_id in observed.images]
+    keep = subject.declared.keep_images if subject.declared is not None else None
     # The image that is being built is one more.
-    for build in there[: max(0, len(there) + 1 - declared.keep_images)]:
+    for build in beyond(subject, observed, building=1):
         image = observed.images[build.image_id] if observed is not None else None
         if (image is not None and image.protected) or untouchable.forbids(build.image_id, subject.server_id):
             continue
         built = f" of {build.finished_at:%Y-%m-%d}" if build.finished_at is not None else ""
+        # Somebody may have given it another name in order to keep it: whoever approves the plan must see that.
+        renamed = (f"named {image.name!r} in IMS now",) if image is not None and image.name != build.spec.name else ()
         yield Change(
             name=change.name,
             server_id=change.server_id,
             action=Action.PRUNE,
-            reasons=(f"image {build.image_id}{built}", f"keep_images: {declared.keep_images}"),
+            reasons=(
+                f"image {build.image_id}{built}",
+                *renamed,
+                f"keep_images: {keep}",
+            ),
             before=build.spec,
             unavailable=BUILD_UNAVAILABLE if change.unavailable else "",
             image_id=build.image_id,

@@ -10,8 +10,6 @@ from reconciler.model.record import Record, Recorded
 from reconciler.model.spec import DeclaredServer, Manifest
 from reconciler.planning.selection import Selection
 
-# Every other status may still change (facts sheet, 2.1).
-_JOB_ENDS = frozenset({"SUCCESS", "FAILED"})
 _NO_LABELS: Mapping[str, str] = {}
 
 
@@ -52,7 +50,7 @@ class Subject:
     @property
     def job_ended(self) -> bool:
         """True where the build in flight has ended, which only has to be recorded."""
-        return self.job is not None and self.job.status in _JOB_ENDS
+        return self.job is not None and self.job.ended
 
     @property
     def in_flight(self) -> bool:

@@ -18,6 +18,9 @@ version: 1
 _OWN_IMAGES = """\
 # A server with an `image` holds that image now. Take the line out on patch day: the defaults name the next one.\
 """
+# A server's name has 64 characters at most by its API page; a comment must not fill a screen because one has not.
+_LONGEST_REMARK = 80
+_LONGEST_COMMENT = 1000
 # Plain text to every YAML reader, old ones that know more booleans included.
 _PLAIN = re.compile(
     r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[a-z\u4e00-\u9fa5][a-z0-9_\-\u4e00-\u9fa5]*", re.IGNORECASE
@@ -71,14 +74,18 @@ image_servers:
 
 def _lines(entry: Entry) -> Iterator[str]:
     name = entry.name if _PLAIN.fullmatch(entry.name) else _quoted(entry.name)
-    remarks = ", ".join(map(clean, entry.remarks))
+    remarks = ", ".join(_shortened(clean(one), _LONGEST_REMARK) for one in entry.remarks)
     yield f"  {name}:{f'  # {remarks}' if remarks else ''}"
-    yield from (f"    # {clean(text)}" for text in (*entry.comments, *entry.problems))
+    yield from (f"    # {_shortened(clean(text), _LONGEST_COMMENT)}" for text in (*entry.comments, *entry.problems))
     yield f"    server_id: {_quoted(entry.server_id)}"
     if entry.image is not None:
         yield f"    image: {_image(entry.image)}"
     if entry.protect:
         yield "    protect: true"
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _image(image: ImageSpec) -> str:

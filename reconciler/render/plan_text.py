@@ -100,10 +100,12 @@ def _quota(plan: Plan) -> Iterable[str]:
     taken = plan.count(Action.BUILD, Action.REBUILD)
     if plan.quota is None or not taken:
         return
-    # Builds in flight end too.
-    after = plan.quota.used + taken + plan.count(Action.RESUME) - plan.count(Action.PRUNE)
-    queued = f"; {plan.queued} of the builds wait for places that prunes give back" if plan.queued else ""
-    yield f"Private images: {plan.quota.used} of {plan.quota.limit} in the quota now, {after} afterwards{queued}."
+    # Builds in flight end too, those of servers that are left out as well.
+    after = plan.quota.used + taken + plan.in_flight - plan.count(Action.PRUNE)
+    yield f"Private images: {plan.quota.used} of {plan.quota.limit} in the quota now, {after} afterwards."
+    if plan.queued:
+        builds = "1 of the builds waits" if plan.queued == 1 else f"{plan.queued} of the builds wait"
+        yield f"{builds} for places that prunes give back."
 
 
 def _diagnostics(diagnostics: Sequence[Diagnostic], style: Style, *, verbose: bool) -> Iterable[str]:

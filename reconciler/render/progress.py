@@ -84,7 +84,8 @@ def render_outcome(outcome: Outcome, style: Style, *, verbose: bool = False) -> 
         lines += _listed(kind, outcome.of(kind), style)
     lines += _next_steps(outcome)
     if verbose:
-        builds = sum(one.change.action.builds or one.change.action is Action.RESUME for one in outcome.results)
+        begun = [one for one in outcome.results if one.kind is not ResultKind.NOT_STARTED]
+        builds = sum(one.change.action.builds or one.change.action is Action.RESUME for one in begun)
         each = f", {outcome.requests / builds:.2f} for each build" if builds else ""
         lines.append(f"{plural(outcome.requests, 'request')} in all{each}.")
     return "\n".join(lines) + "\n"
@@ -105,6 +106,8 @@ def _next_steps(outcome: Outcome) -> Iterable[str]:
             recorded = "though the state could not be written: the job IDs stand above"
         yield f"{plural(running, 'build')} {verb} in the cloud {recorded}."
         yield "  imgctl wait  picks them up and records their images; it starts nothing."
+        if outcome.postponed:
+            yield "  imgctl apply  does so too, and prunes what they replace."
     if outcome.stopped and outcome.of(ResultKind.NOT_STARTED):
         yield "  imgctl apply continues with what was not started."
     if outcome.of(ResultKind.UNCLEAR):

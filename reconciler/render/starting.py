@@ -10,6 +10,9 @@ from reconciler.model.draft import Draft
 from reconciler.model.plan import Action, Plan
 from reconciler.render.terminal import clean, plural
 
+# A screen of them: the file has them all.
+_PROBLEMS_SHOWN = 30
+
 
 def render_started(file: Path, state: str, draft: Draft, plan: Plan) -> str:
     """The files, what the next plan says, and what a person should look at; `plan` is that next plan."""
@@ -23,7 +26,9 @@ def render_started(file: Path, state: str, draft: Draft, plan: Plan) -> str:
     lines.append(f"The next plan: {said}{'' if said.endswith('.') else '.'}")
     problems = [f"  {clean(entry.name)}: {clean(text)}" for entry in draft.entries for text in entry.problems]
     if problems:
-        lines += ["", f"To look at, also as comments in {file}:", *problems]
+        lines += ["", f"To look at, also as comments in {file}:", *problems[:_PROBLEMS_SHOWN]]
+    if len(problems) > _PROBLEMS_SHOWN:
+        lines.append(f"  and {len(problems) - _PROBLEMS_SHOWN} more")
     return "\n".join(lines) + "\n"
 
 

@@ -167,7 +167,14 @@ class Document:
 
     def _ended(self, event: events.BuildEnded) -> Record:
         record, build = self._attempt(event.server_id, event.attempt_id)
-        ended = replace(build, status=event.status, finished_at=event.at, image_id=event.image_id, error=event.error)
+        ended = replace(
+            build,
+            status=event.status,
+            finished_at=event.at,
+            image_id=event.image_id,
+            error=event.error,
+            adopted=build.adopted or event.adopted,
+        )
         return replace(record, attempt=ended, held=_held(ended) or record.held)
 
 

@@ -64,7 +64,10 @@ class BuildUncertain:
 
 @dataclass(frozen=True, slots=True)
 class BuildEnded:
-    """The end of an attempt: `status` is succeeded (with `image_id`), failed or refused (with `error`)."""
+    """The end of an attempt: `status` is succeeded (with `image_id`), failed or refused (with `error`).
+
+    `adopted`: somebody has handed the image over, and the attempt counts as adopted from now on.
+    """
 
     server_id: str
     attempt_id: str
@@ -72,6 +75,7 @@ class BuildEnded:
     at: datetime
     image_id: str = ""
     error: BuildError | None = None
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,6 +254,32 @@ def test_a_host_that_says_nothing_does_not_hang_it(
     assert "signing in took longer than" in ran.out
 
 
+def test_nothing_is_said_of_a_clock_that_nobody_told(
+    imgctl: Imgctl, start_cloud: StartCloud, silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = start_cloud()
+    monkeypatch.setattr(probing, "LONGEST_READ", 0.1)
+    ran = imgctl("doctor", "--format", "json", env=cloud.env | {"IMGCTL_ENDPOINT": f"http://127.0.0.1:{silent_port}"})
+    clock = findings(ran)["Network", "clock"]
+    assert (clock["health"], clock["clock_offset_seconds"]) == ("note", None)
+    assert "no answer came" in clock["detail"]
+    # And each silence comes with what to do.
+    assert "HTTPS_PROXY" in findings(ran)["Reads", "ListImageServers"]["fix"]
+
+
+@pytest.mark.parametrize(("given", "health", "code"), [(True, "caution", 0), (False, None, 1)])
+def test_iam_is_not_needed_where_the_project_is_given(
+    given: bool, health: str | None, code: int, imgctl: Imgctl, start_cloud: StartCloud
+) -> None:
+    """In many networks nothing but the two services can be reached."""
+    cloud = start_cloud()
+    env = {name: value for name, value in cloud.env.items() if given or name != "HW_PROJECT_ID"}
+    ran = imgctl("doctor", "--format", "json", env=env | {"IMGCTL_ENDPOINT_IAM": "http://127.0.0.1:1"})
+    assert (ran.code, healths(ran).get("KeystoneListProjects")) == (code, health)
+    if given:
+        assert "the project's id is given" in findings(ran)["Reads", "KeystoneListProjects"]["detail"]
+
+
 def test_proxies_are_shown_without_their_password(imgctl: Imgctl) -> None:
     env = {
         "HW_ACCESS_KEY": "AKAKAKAKAKAKAKAKAKAK",

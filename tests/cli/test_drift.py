@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reconciler.cloud.client import CloudClient
+from reconciler.simulator import images as simulated_images
 from reconciler.simulator.records import Image
 from tests.support import SERVER_IDS, Cloud, Imgctl, StartCloud, WriteManifest
 
@@ -193,3 +198,34 @@ def test_the_figure_that_verbose_prints_counts_every_request(imgctl: Imgctl, off
     ran = imgctl("apply", "--auto-approve", "--replace", "office", "-v", env=office.env)
     sent = sum(office.ledger["requests"].values()) - before
     assert f"{sent} requests in all, {sent:.2f} for each build." in ran.out
+
+
+def test_blanks_around_a_description_are_no_difference(
+    imgctl: Imgctl, folder: Path, office: Cloud, write_manifest: WriteManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The API takes them; an IMS that does not keep them must not be edited again and again.
+    trimmed = simulated_images._valid_description
+    monkeypatch.setattr(simulated_images, "_valid_description", lambda value: trimmed(value).strip())
+    write_manifest({"office": {"server_id": OFFICE, "image": {"description": "another  "}}})
+    assert imgctl("apply", "--auto-approve", env=office.env).code == 0
+    assert held_image(office, folder).description == "another"
+    assert office.ledger["requests"]["PATCH /v2/cloudimages/{image_id}"] == 1
+    assert "No changes." in imgctl("plan", env=office.env).out
+    assert "No changes." in imgctl("plan", "--refresh-only", env=office.env).out
+
+
+def test_an_interrupt_during_an_edit_never_says_that_it_was_not_started(
+    imgctl: Imgctl, folder: Path, office: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = held_image(office, folder)
+    office.world.images.rename(image, "other")
+
+    async def braked(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(CloudClient, "edit_image", braked)
+    monkeypatch.setattr("reconciler.execution.images._ANSWER_SECONDS", 0.05)
+    ran = imgctl("apply", "--auto-approve", env=office.env)
+    assert ran.code == 130
+    assert f"the run was stopped while IMS was asked to edit image {image.id}: the next plan tells" in ran.out

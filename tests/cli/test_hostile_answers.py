@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManifest
+from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManifest, crossed
 
 OFFICE, CAD, WEB = SERVER_IDS
 VARIANTS = (
@@ -72,8 +72,7 @@ def assert_built_once(cloud: Cloud, folder: Path, *servers: str) -> None:
     assert job_ids(folder) == {build["job_id"] for build in cloud.ledger["builds"]}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("operation", READS)
+@pytest.mark.parametrize(("operation", "variant"), crossed(READS, VARIANTS))
 def test_reads_of_a_good_day(
     operation: str,
     variant: str,
@@ -90,8 +89,7 @@ def test_reads_of_a_good_day(
     assert_built_once(cloud, folder, OFFICE, CAD)
 
 
-@pytest.mark.parametrize("variant", FEW)
-@pytest.mark.parametrize("operation", READS)
+@pytest.mark.parametrize(("operation", "variant"), crossed(READS, FEW))
 def test_plans(
     operation: str, variant: str, imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest
 ) -> None:
@@ -100,8 +98,7 @@ def test_plans(
     assert_sound(imgctl("plan", env=cloud.env), 0, 1)
 
 
-@pytest.mark.parametrize("variant", FEW)
-@pytest.mark.parametrize("operation", READS)
+@pytest.mark.parametrize(("operation", "variant"), crossed(READS, FEW))
 def test_reads_while_an_outcome_is_in_doubt(
     operation: str,
     variant: str,
@@ -199,8 +196,7 @@ def test_an_edit_counts_only_where_the_image_itself_tells_of_it(
     assert_built_once(cloud, folder, OFFICE)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("operation", ["/v3/auth/tokens", "/v3/projects"])
+@pytest.mark.parametrize(("operation", "variant"), crossed(["/v3/auth/tokens", "/v3/projects"], VARIANTS))
 def test_signing_in(
     operation: str,
     variant: str,

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support import SERVER_IDS, Imgctl, Ran, StartCloud, WriteManifest, give_image, locked_state
+from tests.tfstates import image as terraform_image
+from tests.tfstates import resource, tfstate
 
 OFFICE, CAD, WEB = SERVER_IDS
 
@@ -312,3 +314,81 @@ def test_command_lines_that_cannot_be(imgctl: Imgctl, arguments: tuple[str, ...]
     ran = imgctl("import", *arguments)
     assert ran.code == 1
     assert said in ran.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "said"),
+    [
+        ("gold", "active", "is no private image of this project but a public one"),
+        ("shared", "active", "is no private image of this project but a shared one"),
+        ("private", "killed", "is killed"),
+        ("private", "saving", "is saving"),
+    ],
+)
+def test_what_cannot_be_held_is_recorded_by_no_way(
+    imgctl: Imgctl,
+    folder: Path,
+    start_cloud: StartCloud,
+    write_manifest: WriteManifest,
+    kind: str,
+    status: str,
+    said: str,
+) -> None:
+    cloud = start_cloud()
+    write_manifest({"office": OFFICE})
+    image_id = give_image(cloud.world, OFFICE, "office-1")
+    image = cloud.world.images.get(image_id)
+    assert image is not None
+    image.kind, image.status = kind, status
+    single = imgctl("import", "office", "--image-id", image_id, env=cloud.env)
+    assert single.code == 1
+    assert f"image {image_id} {said}: it cannot be held" in single.err
+    listed = imgctl("import", "--all", env=cloud.env)
+    assert listed.code == 3
+    assert said in line_of(listed, "office")
+    (folder / "terraform.tfstate").write_text(tfstate(resource("office", terraform_image(image_id, OFFICE))))
+    for start in (("--from-cloud",), ("--from-tfstate", "terraform.tfstate")):
+        (folder / "imgctl.yaml").unlink()
+        ran = imgctl("init", *start, env=cloud.env)
+        assert ran.code == 3
+        assert said in ran.out
+        # The server shows an image that is not recorded: nothing is built before a person has decided.
+        assert imgctl("plan", "--target", "office*", "--format", "json", env=cloud.env).json["summary"]["gated"] == 1
+    assert not (folder / "imgctl.state.json").exists()
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "SUCCESS"])
+@pytest.mark.parametrize("kind", ["CREATE_SERVER", "DELETE_IMAGE"])
+def test_a_job_that_makes_no_image_is_not_taken_for_a_build(
+    imgctl: Imgctl,
+    folder: Path,
+    start_cloud: StartCloud,
+    write_manifest: WriteManifest,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str,
+    kind: str,
+) -> None:
+    cloud = start_cloud(build_time=0.01 if status == "SUCCESS" else 60)
+    write_manifest({"office": OFFICE})
+    assert imgctl("apply", "--auto-approve", "--no-wait", env=cloud.env).code == 0
+    if status == "SUCCESS":
+        cloud.wait_for_builds()
+    for path in folder.glob("imgctl.state.json*"):
+        path.unlink()
+    job_id = cloud.ledger["builds"][0]["job_id"]
+    cloud.world.servers[OFFICE].image_id = ""
+    cloud.world.servers[OFFICE].status = "ACTIVE"
+    monkeypatch.setattr("reconciler.simulator.jobs.BUILD_JOB", kind)
+    as_job = imgctl("import", "office", "--job-id", job_id, env=cloud.env)
+    assert as_job.code == 1
+    assert f"job {job_id} makes no image" in as_job.err
+    as_image = imgctl("import", "office", "--image-id", job_id, env=cloud.env)
+    assert as_image.code == 1
+    assert f"{job_id} is no image but a job that makes none" in as_image.err
+    (folder / "imgctl.yaml").unlink()
+    (folder / "terraform.tfstate").write_text(tfstate(resource("office", terraform_image(job_id, OFFICE))))
+    ran = imgctl("init", "--from-tfstate", "terraform.tfstate", env=cloud.env)
+    assert ran.code == 3
+    assert f"{job_id} is no image but a job that makes none; nothing is recorded of it." in ran.out
+    # Nobody waits for it.
+    assert "No build is in flight." in imgctl("wait", env=cloud.env).out

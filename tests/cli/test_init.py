@@ -96,6 +96,18 @@ def test_what_no_manifest_can_hold_is_protected_and_said(imgctl: Imgctl, folder:
     assert imgctl("show", "office-template", "--format", "json").json["held"]["image_name"] == "Win (gold)"
 
 
+def test_a_screen_of_problems_is_shown_and_the_file_has_them_all(
+    imgctl: Imgctl, folder: Path, start_cloud: StartCloud
+) -> None:
+    cloud = start_cloud(servers=40)
+    for one in cloud.world.servers.values():
+        one.status = "BUILDING"
+    ran = imgctl("init", "--from-cloud", env=cloud.env)
+    assert ran.out.count("It is BUILDING") == 30
+    assert "\n  and 10 more\n" in ran.out
+    assert (folder / "imgctl.yaml").read_text(encoding="utf-8").count("    # It is BUILDING") == 40
+
+
 def test_no_default_name_is_that_of_an_image(imgctl: Imgctl, folder: Path, start_cloud: StartCloud) -> None:
     cloud = start_cloud()
     give_image(cloud.world, OFFICE, "cad-template-1")
@@ -110,9 +122,12 @@ def test_deleted_images_and_unrecorded_builds_stay_gated(imgctl: Imgctl, folder:
     gone = give_image(cloud.world, OFFICE, "office-1")
     cloud.world.images.delete(cloud.world.images.get(gone))  # type: ignore[arg-type]
     give_image(cloud.world, CAD, "cad-1")
-    cloud.world.servers[CAD].status = "BUILDING"
+    cloud.world.servers[CAD].status = cloud.world.servers[WEB].status = "BUILDING"
     ran = imgctl("init", "--from-cloud", env=cloud.env)
     assert ran.code == 3
+    assert (
+        "web-template: It is BUILDING, and that build is not recorded: imgctl import NAME --job-id JOB_ID." in ran.out
+    )
     assert f"office-template: Its image is not recorded: image {gone} is gone from IMS" in ran.out
     assert "cad-template: Its image is not recorded: it is BUILDING" in ran.out
     assert written(folder) == ["imgctl.yaml"]
@@ -207,6 +222,38 @@ def test_a_look_up_that_fails_writes_nothing(
     assert ran.code == 1
     assert "1 of 1 images could not be looked up: GlanceShowImage" in ran.err
     assert written(folder) == []
+
+
+@pytest.mark.parametrize("where", ["east/imgctl.yaml", "the east/a/imgctl.yaml", "file/imgctl.yaml"])
+def test_a_folder_that_is_not_there_is_said_before_anything_is_asked(
+    imgctl: Imgctl, folder: Path, start_cloud: StartCloud, where: str
+) -> None:
+    cloud = start_cloud()
+    (folder / "file").write_text("")
+    for flags in ((), ("--from-cloud",)):
+        ran = imgctl("init", *flags, "-f", where, env=cloud.env)
+        assert ran.code == 1
+        assert f"there is no folder {Path(where).parent}" in ran.err
+    shown = imgctl("init", "-f", where).err
+    assert "mkdir -p 'the east/a'" in shown or "the east" not in where
+    assert written(folder) == ["file"]
+    assert not cloud.ledger["requests"]
+
+
+def test_an_interrupted_start_leaves_nothing_behind(
+    imgctl: Imgctl, folder: Path, start_cloud: StartCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = start_cloud()
+    give_image(cloud.world, OFFICE, "office-1")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reconciler.cli.starting.load_inputs", interrupted)
+        assert imgctl("init", "--from-cloud", env=cloud.env).code == 130
+    assert written(folder) == []
+    assert imgctl("init", "--from-cloud", env=cloud.env).code == 0
 
 
 def test_the_starter_needs_no_state(imgctl: Imgctl, folder: Path) -> None:

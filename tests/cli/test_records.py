@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from reconciler.state import files
-from tests.support import SERVER_IDS, Cloud, Imgctl, StartCloud, WriteManifest
+from tests.support import SERVER_IDS, Cloud, Imgctl, StartCloud, WriteManifest, crossed
 
 OFFICE, CAD, WEB = SERVER_IDS
 
@@ -184,8 +184,10 @@ def test_lock_timeout_waits_for_the_other_run(
     assert cloud.built == sorted([OFFICE, CAD])
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])
-@pytest.mark.parametrize("operation", ["write", "sync", "create", "rename", "sync_folder"])
+@pytest.mark.parametrize(
+    ("operation", "code"),
+    crossed(["write", "sync", "create", "rename", "sync_folder"], [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO]),
+)
 def test_whatever_write_fails_no_build_is_lost_or_issued_twice(
     operation: str,
     code: int,

@@ -288,3 +288,38 @@ def test_a_fleet_is_built_although_the_token_ends_for_all_at_once(
     refusing["times"] = 0
     assert imgctl("apply", "--auto-approve", env=by_password(cloud)).code == 0
     assert cloud.built == sorted(servers)
+
+
+@pytest.mark.parametrize("kind", [by_password, on_instance])
+def test_one_end_of_the_credentials_fails_no_build_of_a_fleet(
+    kind: Any,
+    imgctl: Imgctl,
+    folder: Path,
+    start_cloud: StartCloud,
+    write_manifest: WriteManifest,
+    refusing: dict[str, int],
+) -> None:
+    """Those that were refused are sent once more, those that waited are signed anew."""
+    cloud = start_cloud("latency=0.02", servers=40)
+    servers = list(cloud.world.servers)
+    write_manifest({f"s{number}": server_id for number, server_id in enumerate(servers)})
+    refusing["times"] = 1
+    ran = imgctl("apply", "--auto-approve", "--max-in-flight", "0", env=kind(cloud))
+    assert ran.code == 0, (ran.out, ran.err)
+    assert cloud.built == sorted(servers)
+    # None but those that were on the wire just then were sent twice.
+    assert 40 < cloud.ledger["requests"][RECREATE] <= 40 + 16
+    assert cloud.ledger["requests"][SIGN_IN if kind is by_password else KEY] == 2
+    assert statuses(folder) == ["succeeded"] * 40
+    assert_no_secret(cloud, ran)
+
+
+def test_a_wrong_key_is_not_locked(imgctl: Imgctl, start_cloud: StartCloud, write_manifest: WriteManifest) -> None:
+    cloud = start_cloud("latency=0.02")
+    write_manifest()
+    assert imgctl("apply", "--auto-approve", env=cloud.env).code == 0
+    ran = imgctl("plan", env=cloud.env | {"HW_SECRET_KEY": "wrong"})
+    assert (ran.code, "401" in ran.err) == (1, True)
+    key = cloud.world.keys[cloud.world.access_key]
+    # The next one may be on its way before the first one's answer has ended the run.
+    assert (key.failures <= 2, key.locked_until) == (True, None)

@@ -209,6 +209,48 @@ async def test_refused_keys_are_replaced_once_and_never_in_a_loop() -> None:
     assert len(instance.used) <= 3 + 2 + 3
 
 
+async def test_keys_that_end_under_a_hundred_requests_are_replaced_for_all_of_them() -> None:
+    """Those that wait do not fail for the refusals of the others: new keys are on their way."""
+    instance, _ = instance_cloud()
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.001)
+        return instance(request)
+
+    cloud = Cloud(handler, credentials=AGENCY)
+    instance.cloud = cloud
+    await cloud.client.list_servers()
+    instance.refused = {"AK1"}
+    await asyncio.gather(*(cloud.client.list_servers() for _ in range(100)))
+    assert instance.issued == 2
+    assert instance.used.count("AK1") == 1 + 16
+    assert instance.used.count("AK2") == 100
+
+
+async def test_the_same_keys_again_are_no_new_ones() -> None:
+    """Whatever the metadata service answers, refused keys are not sent for ever."""
+    instance, cloud = instance_cloud()
+    await cloud.client.list_servers()
+    instance.refused = {"AK1"}
+    instance.issued = 0
+    for _ in range(10):
+        with pytest.raises(AuthenticationFailed):
+            await cloud.client.list_servers()
+        instance.issued = 0
+    assert instance.used == ["AK1"] * (1 + 3)
+
+
+async def test_a_new_token_without_new_keys_changes_nothing() -> None:
+    instance, cloud = instance_cloud()
+    await cloud.client.list_servers()
+    instance.refused = {"AK1"}
+    instance.failure = lambda: text(401 if cloud.requests[-1].method == "GET" else 200, "a-token")
+    for _ in range(10):
+        with pytest.raises(AuthenticationFailed):
+            await cloud.client.list_servers()
+    assert instance.used == ["AK1"] * (1 + 3)
+
+
 async def test_a_build_refused_for_old_keys_is_not_repeated_but_said_to_be_repeatable() -> None:
     instance, cloud = instance_cloud()
     await cloud.client.list_servers()

@@ -6,13 +6,14 @@ import json
 import httpx
 import pytest
 
-from reconciler.cloud.credentials import KeyCredentials, PasswordCredentials, Secret
+from reconciler.cloud.credentials import AgencyCredentials, Credentials, KeyCredentials, PasswordCredentials, Secret
 from reconciler.errors import (
     AuthenticationFailed,
     BadAnswer,
     CloudError,
     PermissionDenied,
     RequestNotSent,
+    ServiceFailed,
     Throttled,
 )
 from reconciler.model.spec import ImageSpec
@@ -242,3 +243,51 @@ async def test_a_cancelled_token_request_leaves_the_way_free() -> None:
     await asyncio.sleep(0)
     first.cancel()
     assert len(await second) == 1
+
+
+async def test_a_token_that_is_still_good_is_used_while_iam_is_down() -> None:
+    down = False
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.host.startswith("iam"):
+            return refused(503) if down else token_answer(f"token-{len(cloud.requests)}")
+        return ok(SERVERS)
+
+    cloud = Cloud(handler, credentials=PASSWORD)
+    await cloud.client.list_servers()
+    down = True
+    cloud.time.passed = 24 * 3600 - 590
+    await asyncio.gather(*(cloud.client.list_servers() for _ in range(50)))
+    assert {request.headers.get("X-Auth-Token") for request in cloud.requests} == {None, "token-1"}
+    # One try with its repetitions; the next one later, and more often towards the end.
+    assert cloud.client.requests_by_operation["KeystoneCreateUserTokenByPassword"] == 1 + 6
+    down = False
+    cloud.time.passed = 24 * 3600 - 60
+    await cloud.client.list_servers()
+    assert cloud.requests[-1].headers["X-Auth-Token"] != "token-1"
+
+
+async def test_a_password_that_changed_is_sent_once_and_the_token_is_used_to_its_end() -> None:
+    answers = (token_answer(), ok(SERVERS), refused(401), ok(SERVERS), ok(SERVERS))
+    cloud = Cloud(script(*answers), credentials=PASSWORD)
+    for passed in (0, 24 * 3600 - 590, 24 * 3600 - 1):
+        cloud.time.passed = passed
+        await cloud.client.list_servers()
+    cloud.time.passed = 24 * 3600
+    with pytest.raises(AuthenticationFailed, match="KeystoneCreateUserTokenByPassword"):
+        await cloud.client.list_servers()
+    assert len(cloud.requests) == 5
+
+
+@pytest.mark.parametrize("credentials", [PASSWORD, AgencyCredentials()], ids=["password", "agency"])
+async def test_who_waited_for_a_renewal_that_failed_does_not_try_it_again(credentials: Credentials) -> None:
+    """Hundreds of requests that each tried in their turn would hang for hours."""
+    cloud = Cloud(lambda _: refused(503), credentials=credentials)
+    failures = await asyncio.gather(*(cloud.client.list_servers() for _ in range(200)), return_exceptions=True)
+    assert {type(failure) for failure in failures} == {ServiceFailed}
+    tries = len(cloud.requests)
+    assert tries <= 6
+    # Who comes later does.
+    with pytest.raises(ServiceFailed):
+        await cloud.client.list_servers()
+    assert len(cloud.requests) == 2 * tries

@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from reconciler.cloud.bodies import LARGEST_BODY
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.connect import open_client
 from reconciler.cloud.retry import RetryPolicy
-from reconciler.cloud.sending import LARGEST_BODY, Exchange
+from reconciler.cloud.sending import Exchange
 from reconciler.cloud.settings import resolve_settings
-from reconciler.errors import BadAnswer, CloudError, OutcomeUnknown, RequestNotSent, UsageError
+from reconciler.errors import BadAnswer, CloudError, ImgctlError, OutcomeUnknown, RequestNotSent, UsageError
 from reconciler.model.spec import ImageSpec
 from tests.cloud.conftest import PROJECT, SECRETS, Time, nothing, ok, server, token_answer
 
@@ -86,12 +87,28 @@ async def test_the_project_comes_with_the_token() -> None:
     [
         (projects(), "no project"),
         (projects(PROJECT, name="cn-north-4_sub"), "no project"),
-        (projects("a" * 32, "b" * 32), f"2 projects for region cn-north-4: {'a' * 32}, {'b' * 32}"),
+        (projects("a" * 32, "b" * 32), f"2 projects cn-north-4: {'a' * 32}, {'b' * 32}"),
     ],
 )
 async def test_the_project_must_be_plain(answer: httpx.Response, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         await open_with(KEYS, lambda _: answer)
+
+
+@pytest.mark.parametrize("credentials", [KEYS, USER], ids=["keys", "password"])
+async def test_a_project_of_another_name_than_the_regions_is_the_one_that_is_used(credentials: dict[str, str]) -> None:
+    """Terraform's provider takes HW_PROJECT_NAME; the region's own project would be the wrong place to build in."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            scope = json.loads(request.content)["auth"]["scope"]
+            assert scope == {"project": {"name": "cn-north-4_team"}}
+            return token_answer()
+        assert request.url.query == b"name=cn-north-4_team"
+        return ok({"projects": [{"id": "b" * 32, "name": "cn-north-4"}, {"id": PROJECT, "name": "cn-north-4_team"}]})
+
+    async with await open_with({**credentials, "HW_PROJECT_NAME": "cn-north-4_team"}, handler) as client:
+        assert client.project_id == PROJECT
 
 
 async def test_cookies_are_not_kept() -> None:
@@ -115,6 +132,18 @@ async def test_unusable_network_settings(monkeypatch: pytest.MonkeyPatch, name: 
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="proxy or certificate"):
         await open_client(resolve_settings({**KEYS, "HW_PROJECT_ID": PROJECT}))
+
+
+@pytest.mark.parametrize("password", ["hunter2/x", "hunter2#x", "hunter2?x", "[hunter2", "hunter2", "hunter 2"])
+@pytest.mark.parametrize("scheme", ["http", "ftp", "socks5"])
+async def test_no_part_of_a_proxys_password_shows(monkeypatch: pytest.MonkeyPatch, scheme: str, password: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://user:{password}@127.0.0.1:9")
+    monkeypatch.setattr(RetryPolicy, "repeats", lambda *_: False)
+    with pytest.raises(ImgctlError) as caught:
+        async with await open_client(resolve_settings({**KEYS, "HW_PROJECT_ID": PROJECT})) as client:
+            await client.list_servers()
+    assert "hunter" not in f"{caught.value.summary} {caught.value.hint}"
+    assert "PROXY" in caught.value.hint
 
 
 # --- real sockets --------------------------------------------------------------------------------------------------

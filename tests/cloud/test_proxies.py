@@ -26,6 +26,8 @@ PROXY = "http://user:hunter2@proxy.example.com:3128"
         ({"HTTPS_PROXY": PROXY, "NO_PROXY": " x.y , .myhuaweicloud.com"}, None),
         ({"HTTPS_PROXY": PROXY, "NO_PROXY": "ims.cn-north-4.myhuaweicloud.com"}, None),
         ({"HTTPS_PROXY": PROXY, "NO_PROXY": "huaweicloud.com"}, "HTTPS_PROXY"),
+        ({"HTTPS_PROXY": PROXY, "https_proxy": ""}, None),
+        ({"HTTPS_PROXY": PROXY, "no_proxy": "", "NO_PROXY": "myhuaweicloud.com"}, "HTTPS_PROXY"),
         ({"HTTPS_PROXY": PROXY, "no_proxy": "other.com", "NO_PROXY": "myhuaweicloud.com"}, "HTTPS_PROXY"),
     ],
 )
@@ -55,6 +57,8 @@ def test_never_to_this_machine(url: str) -> None:
         ("https://u:hunter2@[::1]:9/x?hunter2#hunter2", "https://[::1]:9"),
         ("http://proxy:hunter2", "(not a URL)"),
         ("http://[hunter2", "(not a URL)"),
+        ("http://user:123/hunter2@proxy", "(not a URL)"),
+        ("http://user:123#hunter2@proxy", "(not a URL)"),
     ],
 )
 def test_no_password_shows(proxy: str, shown: str) -> None:

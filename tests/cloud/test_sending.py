@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 
 import httpx
 import pytest
@@ -11,12 +12,12 @@ import pytest
 from reconciler.cloud import operations, sending
 from reconciler.cloud.endpoints import Service
 from reconciler.cloud.operations import Call
+from reconciler.cloud.retry import RetryPolicy
 from reconciler.errors import (
     AuthenticationFailed,
     BadAnswer,
     CloudError,
     OutcomeUnknown,
-    PermissionDenied,
     RequestNotSent,
     ServiceFailed,
     Throttled,
@@ -174,6 +175,7 @@ async def test_requests_on_the_wire_are_bounded() -> None:
         return ok(NO_SERVERS)
 
     cloud = Cloud(handler, max_requests=5)
+    await cloud.sender.send(LIST)
     await asyncio.gather(*(cloud.sender.send(LIST) for _ in range(60)))
     assert most == 5
 
@@ -373,11 +375,44 @@ async def test_no_request_after_some_refused_ones_in_a_row() -> None:
 
 
 async def test_a_taken_request_forgets_the_refused_ones() -> None:
-    cloud = Cloud(lambda _: refused(401) if len(cloud.requests) % 3 else refused(403))
-    for _ in range(12):
-        with pytest.raises((AuthenticationFailed, PermissionDenied)):
+    cloud = Cloud(lambda _: refused(401) if len(cloud.requests) % 3 else ok(NO_SERVERS))
+    for number in range(12):
+        with pytest.raises(AuthenticationFailed) if (number + 1) % 3 else nullcontext():
             await cloud.client.list_servers()
     assert len(cloud.requests) == 12
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 503])
+async def test_an_error_in_between_proves_nothing(status: int) -> None:
+    """A gateway may refuse for other reasons before it looks at the credentials."""
+    policy = RetryPolicy(attempts=1, throttled_attempts=1)
+    cloud = Cloud(lambda _: refused(status) if len(cloud.requests) % 2 else refused(401), policy=policy)
+    for _ in range(20):
+        with pytest.raises(CloudError):
+            await cloud.client.list_servers()
+    assert [len(cloud.requests), sum(one.status == 401 for one in cloud.exchanges)] == [6, 3]
+
+
+async def test_wrong_keys_are_not_sent_by_all_requests_at_once() -> None:
+    async def handler(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.001)
+        return refused(401, "APIGW.0301")
+
+    cloud = Cloud(handler)
+    failures = await asyncio.gather(*(cloud.client.list_servers() for _ in range(100)), return_exceptions=True)
+    assert all(isinstance(failure, AuthenticationFailed) for failure in failures)
+    assert len(cloud.requests) == 3
+
+
+async def test_keys_that_are_refused_later_are_sent_by_those_on_the_wire_and_then_no_more() -> None:
+    async def handler(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.001)
+        return ok(NO_SERVERS) if len(cloud.requests) == 1 else refused(401, "APIGW.0301")
+
+    cloud = Cloud(handler, max_requests=4)
+    await cloud.client.list_servers()
+    await asyncio.gather(*(cloud.client.list_servers() for _ in range(100)), return_exceptions=True)
+    assert len(cloud.requests) == 1 + 4
 
 
 async def test_the_log_has_what_support_asks_for() -> None:
@@ -431,3 +466,13 @@ async def test_the_body_is_compact_utf8() -> None:
     await cloud.client.recreate_image("s1", spec, before_send=nothing)
     assert cloud.requests[0].content == '{"name":"镜像 2026","description":"制作","execute_sysprep":false}'.encode()
     assert json.loads(cloud.requests[0].content)["name"] == "镜像 2026"
+
+
+async def test_who_waits_is_told_why_a_request_is_sent_again() -> None:
+    told: list[tuple[str, float, float]] = []
+    cloud = Cloud(script(httpx.ReadTimeout("slow"), refused(503), ok({"items": []})))
+    cloud.sender._on_repeat = lambda error, took, delay: told.append((error.summary, took, delay))
+    await cloud.client.list_servers()
+    assert [summary.partition(":")[0] for summary, _, _ in told] == ["ListImageServers"] * 2
+    assert "no answer in time" in told[0][0]
+    assert [delay for _, _, delay in told] == cloud.time.slept

@@ -33,7 +33,7 @@ def test_hosts_of_a_region(region: str, url: str) -> None:
     assert endpoints.workspaceapp == url
     assert endpoints.url(Service.IMS) == f"https://ims.{region}.myhuaweicloud.com"
     assert endpoints.url(Service.IAM) == f"https://iam.{region}.myhuaweicloud.com"
-    assert endpoints.overridden == ()
+    assert endpoints.overridden == {}
 
 
 def test_every_region_has_endpoints() -> None:
@@ -48,7 +48,11 @@ def test_one_override_is_for_all_and_a_special_one_wins() -> None:
         "http://127.0.0.1:8080",
         "https://ims.example.com",
         "http://127.0.0.1:8080",
-        ("IMGCTL_ENDPOINT", "IMGCTL_ENDPOINT_IMS"),
+        {
+            Service.WORKSPACEAPP: "IMGCTL_ENDPOINT",
+            Service.IMS: "IMGCTL_ENDPOINT_IMS",
+            Service.IAM: "IMGCTL_ENDPOINT",
+        },
     )
 
 
@@ -76,6 +80,21 @@ def test_one_override_is_for_all_and_a_special_one_wins() -> None:
         "ftp://example.com",
         "example.com",
         "https://",
+        "https://...",
+        "https://a..b",
+        "https://-a.b",
+        "https://a.b.",
+        "https://xn--a.b",
+        "https://a.XN--80ak6aa92e.com",
+        "https://[1.2.3.4]",
+        "https://[::::]",
+        "https://[1]",
+        "https://256.256.256.256",
+        "https://1.2.3",
+        "http://localhost.",
+        "http://[::ffff:10.0.0.1]",
+        "https://example.com:0",
+        f"https://{'a' * 64}.com",
     ],
 )
 def test_unusable_endpoints(url: str) -> None:
@@ -100,6 +119,48 @@ def test_unknown_region_names_the_nearest() -> None:
     assert "did you mean ap-southeast-" in caught.value.hint
     assert nearest("cn-nort-4") == "cn-north-4"
     assert nearest("moon") == ""
+
+
+@pytest.mark.parametrize(
+    ("environ", "iam"),
+    [
+        ({"HW_AUTH_URL": "https://iam.myhuaweicloud.com/v3"}, "https://iam.myhuaweicloud.com"),
+        ({"HW_AUTH_URL": "https://iam.example.com:443/v3/"}, "https://iam.example.com:443"),
+        ({"HUAWEICLOUD_SDK_IAM_ENDPOINT": "https://iam.example.com"}, "https://iam.example.com"),
+        ({"HW_AUTH_URL": "https://a.com/v3", "IMGCTL_ENDPOINT_IAM": "https://b.com"}, "https://b.com"),
+        ({"HW_AUTH_URL": "https://a.com/v3", "HUAWEICLOUD_SDK_IAM_ENDPOINT": "https://b.com"}, "https://a.com"),
+    ],
+)
+def test_iam_is_where_terraform_and_the_sdk_have_it(environ: dict[str, str], iam: str) -> None:
+    """Otherwise a password would go to another cloud's IAM than its own."""
+    endpoints = Endpoints.for_region("cn-north-4", environ)
+    assert endpoints.iam == iam
+    assert endpoints.ims == "https://ims.cn-north-4.myhuaweicloud.com"
+    assert list(endpoints.overridden) == [Service.IAM]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://iam.example.com/v3", "https://u:hunter2@a.com/v3", "https://a.com/v3.0", "/v3"]
+)
+def test_unusable_urls_of_others(url: str) -> None:
+    with pytest.raises(UsageError, match="HW_AUTH_URL") as caught:
+        Endpoints.for_region("cn-north-4", {"HW_AUTH_URL": url})
+    assert "hunter2" not in caught.value.summary + caught.value.hint
+
+
+def test_the_version_is_taken_off_the_urls_of_others_only() -> None:
+    with pytest.raises(UsageError, match="IMGCTL_ENDPOINT is not the URL of a host"):
+        Endpoints.for_region("cn-north-4", {"IMGCTL_ENDPOINT": "https://example.com/v3"})
+
+
+def test_another_cloud_needs_its_endpoints() -> None:
+    environ = {"HW_CLOUD": "cloud.example.com"}
+    with pytest.raises(UsageError, match="HW_CLOUD asks for another cloud") as caught:
+        Endpoints.for_region("cn-north-4", environ | {"HW_AUTH_URL": "https://iam.example.com/v3"})
+    assert "set IMGCTL_ENDPOINT_WORKSPACEAPP, IMGCTL_ENDPOINT_IMS to" in caught.value.hint
+    url = "https://all.example.com"
+    assert Endpoints.for_region("cn-north-4", environ | {"IMGCTL_ENDPOINT": url}).iam == url
+    assert Endpoints.for_region("cn-north-4", {"HW_CLOUD": "myhuaweicloud.com"}).overridden == {}
 
 
 def test_region_outside_the_table_needs_an_endpoint() -> None:
@@ -194,6 +255,22 @@ def test_secrets_that_no_header_can_carry(value: str) -> None:
     assert value.strip() not in caught.value.summary
 
 
+@pytest.mark.parametrize("name", ["HW_USER_PASSWORD", "HW_USER_NAME", "HW_DOMAIN_NAME"])
+@pytest.mark.parametrize("value", ["geheim\n", "gehe\x00im", "geheim\udce9", "\x1b[31mgeheim"])
+def test_passwords_that_cannot_be_meant_are_not_sent(name: str, value: str) -> None:
+    """A password with a line break is refused, and some of those lock the account."""
+    environ = {"HW_USER_PASSWORD": "p", "HW_USER_NAME": "u", "HW_DOMAIN_NAME": "d", name: value}
+    with pytest.raises(UsageError, match=name) as caught:
+        find_credentials(environ)
+    assert "geheim" not in caught.value.summary + caught.value.hint
+
+
+def test_a_password_may_have_blanks_and_letters_of_every_script() -> None:
+    found = find_credentials({"HW_USER_PASSWORD": " pässwörd\u3000密码 ", "HW_USER_ID": "u"})
+    assert isinstance(found, PasswordCredentials)
+    assert found.password.reveal() == " pässwörd\u3000密码 "
+
+
 def test_no_secret_shows() -> None:
     shown = [
         f"{found!r} {found} {found.advice}"
@@ -229,6 +306,21 @@ def test_project_is_pinned_by_the_environment() -> None:
     with pytest.raises(UsageError, match="IMGCTL_PROJECT_ID allows"):
         resolve_settings(environ, project_id=Given("b" * 32, "imgctl.yaml:3"))
     assert resolve_settings(environ, project_id=Given(PROJECT, "imgctl.yaml:3")).project is not None
+
+
+def test_a_projects_name() -> None:
+    environ = {**KEYS, "HW_REGION_NAME": "cn-north-4", "HW_PROJECT_NAME": "cn-north-4_team"}
+    settings = resolve_settings(environ)
+    assert (settings.project, settings.project_name) == (None, Given("cn-north-4_team", "HW_PROJECT_NAME"))
+    # An id says it all.
+    settings = resolve_settings(environ | {"HW_PROJECT_ID": PROJECT, "HW_PROJECT_NAME": "elsewhere"})
+    assert (settings.project, settings.project_name) == (Given(PROJECT, "HW_PROJECT_ID"), None)
+
+
+@pytest.mark.parametrize("name", ["cn-east-3", "cn-east-3_team", "cn-north-4x", "MOS"])
+def test_another_regions_project_is_not_built_in(name: str) -> None:
+    with pytest.raises(UsageError, match="which is no project of region cn-north-4"):
+        resolve_settings({**KEYS, "HW_REGION_NAME": "cn-north-4", "HW_PROJECT_NAME": name})
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.cloud.credentials import AgencyCredentials, KeyCredentials
+from reconciler.cloud.endpoints import Service
 from reconciler.cloud.settings import Given, resolve_settings
 from reconciler.cloud.sources import find_credentials, search, sources
 from reconciler.errors import UsageError
@@ -107,13 +108,61 @@ def test_what_is_asked_for_by_name_comes_before_what_lies_there(tmp_path: Path) 
         "AKOPS": {"HW_PROFILE": "ops"},
         "AKDEFAULT": {"HW_PROFILE": "ops", "IMGCTL_PROFILE": "default"},
         "AKX": {"HW_SHARED_CONFIG_FILE": "~/other.json"},
-        # Variables with keys still come first.
+        # Variables with keys come before a profile that the same family's variable asks for.
         "AKHW": {"HW_PROFILE": "ops", **put("HW", tmp_path, (True, True, False))},
     }
     for access_key, environ in expected.items():
         found = find_credentials(home | environ)
         assert isinstance(found, KeyCredentials)
         assert found.access_key == access_key
+
+
+@pytest.mark.parametrize(
+    ("asking", "later"),
+    [
+        ({"IMGCTL_PROFILE": "ops"}, ["HW", "SDK", "sdkfile"]),
+        ({"HW_PROFILE": "ops"}, ["SDK", "sdkfile"]),
+        ({"HW_SHARED_CONFIG_FILE": "~/.hcloud/config.json"}, ["SDK", "sdkfile"]),
+    ],
+)
+def test_a_profile_that_is_asked_for_comes_where_its_variable_does(
+    asking: dict[str, str], later: list[str], tmp_path: Path
+) -> None:
+    """Keys that are exported for Terraform do not win over the profile that IMGCTL_PROFILE names for imgctl."""
+    write_koocli_file(
+        tmp_path, {"name": "ops", "accessKeyId": "AKOPS", "secretAccessKey": "s"}, {"name": "x"}, current="ops"
+    )
+    environ = {"HOME": str(tmp_path), **asking}
+    for name in later:
+        environ |= put(name, tmp_path, (True, True, False))
+    found = find_credentials(environ)
+    assert isinstance(found, KeyCredentials)
+    assert found.access_key == "AKOPS"
+    names = [source.name for source in sources(environ)]
+    assert len(names) == len(set(names)) == 5
+
+
+@pytest.mark.parametrize(
+    ("variable", "before"),
+    [
+        ("HW_ASSUME_ROLE_AGENCY_NAME", "IMGCTL"),
+        ("HW_ASSUME_ROLE_IDP_ID", "IMGCTL"),
+        ("HUAWEICLOUD_SDK_IDP_ID", "HW"),
+        ("HUAWEICLOUD_OIDC_PROVIDER_URN", "HW"),
+    ],
+)
+def test_keys_are_not_used_where_another_identity_is_asked_for(variable: str, before: str, tmp_path: Path) -> None:
+    """Terraform and the SDK would work as an agency, in its account; the keys alone are somebody else's."""
+    environ = {"HOME": str(tmp_path), variable: "role-of-another-account"}
+    for name in ORDER[ORDER.index(before) + 1 :]:
+        environ |= put(name, tmp_path, (True, True, False))
+    with pytest.raises(UsageError, match=f"{variable} asks for another identity") as caught:
+        find_credentials(environ)
+    assert "IMGCTL_ACCESS_KEY" in caught.value.hint
+    # Keys of an earlier source are imgctl's own affair.
+    found = find_credentials(environ | put(before, tmp_path, (True, True, False)))
+    assert isinstance(found, KeyCredentials)
+    assert found.access_key == f"AK{before}"
 
 
 @pytest.mark.parametrize("home", ["", "relative/home"])
@@ -198,7 +247,7 @@ def test_a_profile_names_hosts_of_huawei_cloud_only(url: str, good: bool, tmp_pa
     if good:
         endpoints = resolve_settings(environ).endpoints
         assert endpoints.iam == url
-        assert endpoints.overridden == ("iam_endpoint in ~/.huaweicloud/credentials [basic]",)
+        assert endpoints.overridden == {Service.IAM: "iam_endpoint in ~/.huaweicloud/credentials [basic]"}
         assert endpoints.ims == "https://ims.cn-north-4.myhuaweicloud.com"
     else:
         with pytest.raises(UsageError) as caught:

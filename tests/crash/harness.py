@@ -112,6 +112,7 @@ class Fleet:
     children: Children
     mutant: str = ""
     release: str = "1"
+    keep_images: int = 0
     expected: set[tuple[str, str]] = field(default_factory=set)
     # True where requests may be received that do nothing: refused ones, and those whose body never came.
     idle_requests: bool = False
@@ -129,16 +130,23 @@ class Fleet:
     def state(self) -> Store:
         return local_store(self.work / "imgctl.state.json", self.folder)
 
-    def declare(self, release: str) -> None:
-        """Write the manifest: every server of the world, an image named after the release."""
+    def declare(self, release: str, *, described: str = "") -> None:
+        """Write the manifest: every server of the world, an image named after the release.
+
+        `described`: how the image of the third server is described.
+        """
         self.release = release
         names = {f"s{number}": server for number, server in enumerate(self.world.servers, start=1)}
         self.expected |= {(server, f"{name}-{release}") for name, server in names.items()}
+        keep = {"keep_images": self.keep_images} if self.keep_images else {}
+        servers: dict[str, dict[str, object]] = {name: {"server_id": server} for name, server in names.items()}
+        if described:
+            servers["s3"]["image"] = {"description": described}
         manifest = {
             "version": 1,
             "vars": {"release": release},
-            "defaults": {"image": {"name": "${server.name}-${var.release}"}},
-            "image_servers": {name: {"server_id": server} for name, server in names.items()},
+            "defaults": {"image": {"name": "${server.name}-${var.release}"}, **keep},
+            "image_servers": servers,
         }
         self.work.mkdir(parents=True, exist_ok=True)
         (self.work / "imgctl.yaml").write_text(json.dumps(manifest), encoding="utf-8")
@@ -272,6 +280,7 @@ class Fleet:
             held = record.held
             if held is None or record.in_flight or held.image_id != self.world.servers[server_id].image_id:
                 raise Violation(f"{record.name} does not hold the server's image: {record}")
+        self._images_agree(recorded)
         # An emergency file that was cut off before it had its name stays: the job is found without it.
         files = {path.name for path in self.work.iterdir()} - {"imgctl.yaml", "imgctl.state.json.emergency.tmp"}
         if files != {f"imgctl.state.json{suffix}" for suffix in ("", ".journal", ".lock")}:
@@ -279,6 +288,26 @@ class Fleet:
         plan = self.run("plan", "--detailed-exitcode")
         if plan.status != 0 or "No changes." not in plan.output:
             raise Violation(f"the next plan is not empty\n{plan.output}")
+
+    def _images_agree(self, recorded: Recorded) -> None:
+        """Every image is there unless its record says that it is gone; none was deleted twice, none that is held."""
+        there = {image.id: image for image in self.world.images if image.kind == "private"}
+        for record in recorded.servers.values():
+            builds = [one for one in record.builds if one.image_id]
+            wrong = [one.image_id for one in builds if (one.image_id in there) is not (one.deleted_at is None)]
+            if wrong:
+                raise Violation(f"{record.name}: the state and IMS disagree about {wrong}: {record}")
+            held = record.held
+            if held is None or (there[held.image_id].description or "") != held.spec.description:
+                raise Violation(f"{record.name}: IMS describes its image otherwise: {record}")
+            # A run that is cut off before it prunes leaves that to the next build.
+            left = sum(one.deleted_at is None for one in builds)
+            if self.keep_images and not self.keep_images <= left <= self.keep_images + 1:
+                raise Violation(f"{record.name}: {left} images are left: {record}")
+        gone = len(self.expected) - len(there)
+        deletions = self.ledger["requests"].get("DELETE /v2/images/{image_id}", 0)
+        if deletions != gone:
+            raise Violation(f"{deletions} deletions for {gone} images that are gone")
 
     def _look_at_lock(self) -> None:
         try:
@@ -335,13 +364,16 @@ class Scene:
     faults: tuple[str, ...] = ()
     before: Callable[[Fleet], None] = _nothing
     release: str = "1"
+    described: str = ""
     order: Mapping[str, object] = field(default_factory=dict)
     ends: int = 0
+    # What happens between the run that is cut off and the next one.
+    after: Callable[[Fleet], None] = _nothing
 
     def set(self, fleet: Fleet) -> None:
         """Let happen what happened before."""
         self.before(fleet)
-        fleet.declare(self.release)
+        fleet.declare(self.release, described=self.described)
 
     def begin(self, fleet: Fleet, **order: object) -> None:
         """Start its run."""
@@ -372,6 +404,7 @@ class Scene:
                 if ended.status != _KILLED or ended.reached[-1:] != [boundary]:
                     raise Violation(f"it was never reached: the run ended with {ended.status}\n{ended.output}")
                 fleet.after_crash(doubtful=1)
+                self.after(fleet)
                 fleet.finish()
                 fleet.agree()
         except Violation as violation:
@@ -398,6 +431,18 @@ def _killed(boundary: str) -> Callable[[Fleet], None]:
     return before
 
 
+def _keeping_one(fleet: Fleet) -> None:
+    """Built, and a quota with one place more: each build waits for the prune before it."""
+    fleet.keep_images = 1
+    _built(fleet)
+    fleet.world.quota = len(fleet.world.servers) + 1
+
+
+def _more_places(fleet: Fleet) -> None:
+    """A run that is cut off before it prunes leaves the quota full: nothing could begin any more."""
+    fleet.world.quota *= 2
+
+
 _DISK_FULL: Mapping[str, object] = {"fail": "before:write:journal:s3:2"}
 
 
@@ -414,6 +459,10 @@ SCENES = {
         Scene("late-effect", faults=("late-effect=1:0.3",)),
         # Builds on top of what is recorded; the journal is folded several times on the way.
         Scene("rebuild", before=_built, release="2", order={"fold_beyond": 0}),
+        # Each build is followed by the deletion of the image before it, and only then comes the next.
+        Scene("prune", before=_keeping_one, after=_more_places),
+        # An image is edited in place, and nothing is built.
+        Scene("update", before=_built, release="0", described="for the third"),
         # The crash of the run that takes up what a crash has left.
         Scene("resume", before=_killed("after:write:journal:s3:2")),
         # It left a journal whose name was not durable yet.

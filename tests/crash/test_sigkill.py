@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.crash.conftest import Visited
-from tests.crash.harness import HELD, QUIET_TIME, SCENES, Children, Held, Pool, Violation, dangerous, new_fleet
+from tests.crash.harness import (
+    HELD,
+    QUIET_TIME,
+    SCENES,
+    Children,
+    Held,
+    Pool,
+    Violation,
+    dangerous,
+    new_fleet,
+    until,
+)
 
 _SHARDS = 4
 
@@ -21,7 +32,7 @@ def test_a_sample_of_the_boundaries_loses_nothing(pool: Pool, tmp_path: Path) ->
     scene = SCENES["new"]
     with pool.children() as children:
         boundaries = scene.boundaries(tmp_path / "dry", children)
-    sample = dict.fromkeys([*boundaries[::9], *dangerous(boundaries)[::4]])
+    sample = dict.fromkeys([*boundaries[::15], *dangerous(boundaries)[::6]])
     pool.visit(list(sample), scene.visit, tmp_path)
 
 
@@ -34,6 +45,10 @@ def test_a_sample_of_the_boundaries_loses_nothing(pool: Pool, tmp_path: Path) ->
         ("resume", "after:rename:document:-:1"),
         ("disk-full", "before:rename:emergency:-:1"),
         ("emergency", "before:remove:emergency:-:1"),
+        # The build's end, and the deletion that follows it.
+        ("prune", "after:sync:journal:s2:3"),
+        ("prune", "before:write:journal:s5:4"),
+        ("update", "before:write:journal:s3:1"),
     ],
 )
 def test_other_scenes_lose_nothing_where_it_is_worst(name: str, boundary: str, pool: Pool, tmp_path: Path) -> None:
@@ -43,6 +58,28 @@ def test_other_scenes_lose_nothing_where_it_is_worst(name: str, boundary: str, p
 
 def test_a_kill_while_a_request_is_under_way_loses_nothing(pool: Pool, tmp_path: Path) -> None:
     pool.visit([HELD[1], HELD[2], HELD[11], HELD[-3]], _visit_held, tmp_path)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("name", "only"), [("prune", "DELETE /v2/images"), ("update", "PATCH /v2/cloudimages")])
+def test_a_kill_while_an_image_is_deleted_or_edited_loses_nothing(
+    name: str, only: str, when: str, pool: Pool, tmp_path: Path
+) -> None:
+    scene = SCENES[name]
+    with pool.children() as children, new_fleet(tmp_path, children) as fleet:
+        scene.set(fleet)
+        fleet.hold(only, when)
+        scene.begin(fleet)
+        until(lambda: fleet.ask("GET", "hold")["held"] == 1)
+        children.kill()
+        fleet.end()
+        fleet.after_crash(doubtful=0)
+        # Nobody hears the answer any more.
+        fleet.release_held()
+        until(lambda: fleet.ask("GET", "hold")["held"] == 0)
+        scene.after(fleet)
+        fleet.finish()
+        fleet.agree()
 
 
 def test_a_boundary_that_is_never_reached_is_a_violation(pool: Pool, tmp_path: Path) -> None:

@@ -156,3 +156,59 @@ def test_a_waiter_that_is_cancelled_takes_nothing() -> None:
         assert places.free == 0
 
     run(everything())
+
+
+def test_after_a_failure_the_quota_is_read_before_the_line_moves_on() -> None:
+    # Somebody else has taken the places: each build that begins all the same would fail after its whole time.
+    async def everything() -> None:
+        places = Places(None, 2, reading(1, 0))
+        running = [asyncio.create_task(places.take()) for _ in range(4)]
+        await asyncio.sleep(0)
+        places.leave(image=False)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        # One place, and that is for the build that is still in flight.
+        assert [one.done() for one in running] == [True, True, False, False]
+        places.leave(image=False)
+        for one in running[2:]:
+            with pytest.raises(NoPlace):
+                await one
+
+    run(everything())
+
+
+def test_places_that_failures_leave_are_used_while_others_build_on() -> None:
+    async def everything() -> None:
+        places = Places(None, 2, reading(2))
+        first, second, third, fourth = (asyncio.create_task(places.take()) for _ in range(4))
+        await asyncio.gather(first, second)
+        places.leave(image=False)
+        await third
+        assert not fourth.done()
+        places.leave(image=False)
+        await fourth
+
+    run(everything())
+
+
+def test_a_quota_that_cannot_be_read_for_a_moment_sends_nobody_away_while_a_place_may_come_back() -> None:
+    answers: list[NoPlace | int] = [NoPlace("503"), 1]
+
+    async def read() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, int):
+            return answer
+        raise answer
+
+    async def everything() -> None:
+        places = Places(None, 2, read)
+        line = [asyncio.create_task(places.take()) for _ in range(3)]
+        await asyncio.gather(*line[:2])
+        places.leave(image=False)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not line[2].done()
+        places.leave(image=True)
+        await line[2]
+
+    run(everything())

@@ -16,7 +16,7 @@ from reconciler.manifest.nodes import Kind, classify
 from reconciler.model.spec import ImageSpec, Manifest
 
 FUZZ = settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 BASE = Path(__file__).parents[2].joinpath("examples", "quickstart", "imgctl.yaml").read_text("utf-8")

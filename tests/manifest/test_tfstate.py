@@ -197,3 +197,13 @@ def test_a_state_with_anything_anywhere_is_read_or_refused(data: st.DataObject) 
         assert one.server_id
         assert one.suggestion
         assert "huaweicloud_workspace_app_image.a" in one.address
+
+
+@pytest.mark.parametrize(
+    "module",
+    ['module.x }\nresource "evil" "x" {', "module.a b", "a.b", "module.", 'module.a["x', "module.a.data.b", "."],
+)
+def test_an_address_is_one_or_the_state_is_refused(module: str) -> None:
+    # Addresses stand in blocks and commands that somebody is to run.
+    with pytest.raises(UsageError, match=r"resources\[0\] is no resource as Terraform writes one"):
+        read(tfstate(resource("office", image("i1", "s1"), module=module)))

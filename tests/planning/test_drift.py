@@ -185,6 +185,7 @@ def test_a_refresh_takes_in_what_became_of_images_and_nothing_else() -> None:
     gone, edited = plan.changes
     assert (gone.after, gone.image_id) == (None, "i1")
     assert edited.after == replace(A, name="other", description="d")
-    assert edited.reasons == ("renamed in IMS", "described otherwise in IMS")
+    assert gone.reasons == ("the held image is gone from IMS: nothing is held any more", "build follows")
+    assert edited.reasons == ("renamed in IMS", "described otherwise in IMS", "rebuild follows")
     assert [one.path for one in edited.diff] == ["image.name", "image.description"]
     assert not plan.gated

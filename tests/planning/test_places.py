@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from reconciler.model.diagnostics import Severity
+from reconciler.model.observed import Quota
 from reconciler.model.plan import Action, Plan
 from reconciler.model.record import BuildStatus, Record
 from reconciler.model.spec import DeclaredServer, ImageSpec, Limits
@@ -54,6 +56,29 @@ def test_builds_beyond_the_quota_are_unavailable(free: int, names: int) -> None:
         assert plan.unavailable[0].unavailable.endswith(", and 3 other builds come first")
 
 
+def test_a_full_quota_says_what_to_do_and_what_retention_has_left_over() -> None:
+    # n0 was built by a run that was cut off before it pruned: it has one image more than it keeps.
+    mine = records(2)
+    old = mine[0].attempt
+    newer = build(spec=ImageSpec("n0-2"), image_id="i9", attempt_id="a9")
+    mine[0] = record(
+        "n0", ImageSpec("n0-2"), server_id="s0", image_id="i9", attempt=newer, history=[old] if old else []
+    )
+    images = [image("i0", "n0-1"), image("i1", "n1-1"), image("i9", "n0-2")]
+    observed = observation(server("s0", image_id="i9"), server("s1", image_id="i1"), images=images, free=0)
+    plan = plan_of(servers(2, keep_images=1), mine, observed)
+    assert [change.name for change in plan.changes if change.action.builds] == ["n1"]
+    (caution,) = plan.diagnostics
+    assert caution.summary == "1 build finds no place in the quota of private images"
+    assert caution.hint.splitlines() == [
+        "Delete images that nobody needs, or have the quota raised.",
+        "Older than keep_images, and pruned once that server is built: i0 of n0",
+    ]
+    roomy = plan_of(servers(2, keep_images=1), mine, replace(observed, quota=Quota(3, 4)))
+    assert roomy.diagnostics == ()
+    assert roomy.plan_id == plan.plan_id
+
+
 def test_builds_queue_for_the_places_that_prunes_give_back() -> None:
     plan = planned(4, 1, keep=1, keeping=4)
     assert len(starting(plan)) == 4
@@ -86,6 +111,25 @@ def test_builds_in_flight_will_take_places_too() -> None:
     plan = plan_of(wanted, mine, observed)
     assert starting(plan) == ["n0"]
     assert plan.unavailable[0].unavailable.endswith(", and 2 other builds come first")
+
+
+def test_builds_that_wait_for_places_come_in_waves_no_larger_than_the_bound() -> None:
+    plan = planned(6, 4, keep=1, keeping=6, limits=Limits(max_in_flight=2))
+    assert plan.queued == 2
+    assert plan.expected_seconds == pytest.approx(3 * MINUTES_24)
+
+
+@pytest.mark.parametrize(("bound", "left"), [(40, 37), (3, 1), (None, None)])
+def test_builds_on_servers_that_are_left_out_count_towards_the_bound(bound: int | None, left: int | None) -> None:
+    running = [build(BuildStatus.RUNNING, ImageSpec(f"n{i}-2"), job_id=f"j{i}") for i in range(4)]
+    mine = [record(f"n{i}", server_id=f"s{i}", attempt=one) for i, one in enumerate(running)]
+    observed = observation(*(server(f"s{i}", "BUILDING") for i in range(4)), server("s4"), free=9)
+    plan = plan_of(servers(5), mine, observed, targets=["n3", "n4"], limits=Limits(max_in_flight=bound))
+    assert plan.max_in_flight == left
+    assert plan.in_flight == 4
+    notes = [one.summary for one in plan.diagnostics]
+    said = f"3 builds are in flight on servers that the selectors leave out, and count towards the {bound} at one time"
+    assert notes == ([said] if bound else [])
 
 
 def test_an_unknown_quota_holds_nothing_back() -> None:

@@ -79,10 +79,27 @@ def test_images_that_are_gone_or_unknown_are_neither_counted_nor_pruned() -> Non
     assert pruned(rebuilding(2, marked, shown(1, 2, 3))) == ["i2"]
 
 
+def test_an_image_that_somebody_has_renamed_is_shown_under_its_new_name() -> None:
+    plan = rebuilding(3, THREE, [image("i1", "golden, keep"), *shown(2, 3)])
+    assert plan.changes[-1].reasons == ("image i1 of 2026-11-04", "named 'golden, keep' in IMS now", "keep_images: 3")
+
+
 def test_what_imgctl_did_not_build_stays() -> None:
     assert pruned(rebuilding(1, office(built(1, adopted=True), built(2), built(3)), shown(1, 2, 3))) == ["i2", "i3"]
     failed = replace(build(BuildStatus.FAILED), image_id="i1")
     assert pruned(rebuilding(1, office(failed, built(2), built(3)), shown(1, 2, 3))) == ["i2", "i3"]
+
+
+def test_an_image_that_a_person_has_named_for_an_unknown_outcome_stays() -> None:
+    # state: no job was ever known; `import --image-id` has settled it.
+    settled = office(built(1, job_id=""), built(2), built(3))
+    assert pruned(rebuilding(1, settled, shown(1, 2, 3))) == ["i2", "i3"]
+
+
+def test_what_any_other_record_has_ever_had_stays() -> None:
+    handed_over = built(2, adopted=True)
+    other = record("other", ImageSpec("x"), server_id="s2", image_id="i8", attempt=built(8), history=[handed_over])
+    assert pruned(rebuilding(1, THREE, shown(1, 2, 3), other)) == ["i1", "i3"]
 
 
 def test_what_is_protected_stays_and_no_younger_one_goes_in_its_place() -> None:

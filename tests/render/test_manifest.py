@@ -188,3 +188,10 @@ def test_the_starter_loads(region: str | None, tmp_path: Path) -> None:
     assert manifest.region == region or region is None
     assert [one.image.name for one in manifest.servers.values()] == ["office-2026.11", "cad-2026.11"]
     assert manifest.servers["cad"].protect
+
+
+def test_long_remarks_and_comments_are_cut() -> None:
+    found = FoundServer("697612196993040384", "x", ("n" * 300_000, "BUILT"), ("a" * 300_000,))
+    text = render_manifest(draft_manifest([found]), BINDING)
+    assert f"  # {'n' * 79}…, BUILT\n" in text
+    assert max(map(len, text.splitlines())) < 1010

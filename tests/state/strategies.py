@@ -45,6 +45,8 @@ def builds(draw: st.DrawFn) -> Build:
         plan_id=draw(texts),
         context=draw(contexts),
         adopted=draw(st.booleans()),
+        deleted_at=draw(st.none() | times),
+        pruned_by=draw(texts),
     )
 
 

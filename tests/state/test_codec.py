@@ -33,7 +33,7 @@ def test_what_is_written_is_read_back_and_fits_the_schema(recorded: Recorded) ->
 
 
 @given(states(), st.data())
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_a_damaged_state_is_refused_or_read_but_never_crashes(recorded: Recorded, data: st.DataObject) -> None:
     content = bytearray(encode(recorded, 0))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -69,7 +69,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 @given(states(), st.data())
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_what_the_schema_refuses_is_refused_with_its_path(recorded: Recorded, data: st.DataObject) -> None:
     document = json.loads(encode(recorded, 0))
     *parents, last = data.draw(st.sampled_from(_places(document)))
@@ -91,8 +91,8 @@ def test_what_the_schema_refuses_is_refused_with_its_path(recorded: Recorded, da
 
 
 def _lenient(rule: object, instance: object) -> bool:
-    """Where reading is deliberately more lenient than the schema: null for absent, other fields, any provider."""
-    return instance is None or rule in ("additionalProperties", "enum", "format", "minLength")
+    """Where reading is deliberately more lenient than the schema: null or "" for absent, other fields, any provider."""
+    return instance in (None, "") or rule in ("additionalProperties", "enum", "format", "minLength")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from datetime import timedelta
 from reconciler.cli.checkup.findings import NETWORK, PLACE
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.credentials import AgencyCredentials, KeyCredentials
-from reconciler.cloud.endpoints import OVERRIDE_ALL, Service
+from reconciler.cloud.endpoints import Service
 from reconciler.cloud.problems import TOLERATED_SKEW
 from reconciler.cloud.proxies import proxy_for
 from reconciler.cloud.settings import CloudSettings, find_region
@@ -33,7 +33,8 @@ def region(settings: CloudSettings) -> Finding:
 
 def project(settings: CloudSettings, client: CloudClient) -> Finding:
     """The project and where it was found."""
-    source = settings.project.source if settings.project is not None else "IAM, by the region's name"
+    named = settings.project_name.source if settings.project_name is not None else "the region's name"
+    source = settings.project.source if settings.project is not None else f"IAM, by {named}"
     return Finding(
         PLACE, "project", Health.OK, f"{client.project_id} ({source})", facts={"project_id": client.project_id}
     )
@@ -47,22 +48,21 @@ def network_findings(settings: CloudSettings, environ: Mapping[str, str]) -> lis
         asked.append(Service.METADATA)
     for service in asked:
         url = endpoints.url(service)
-        # The names of overrides end in the service's, but for the one that stands for all.
-        ours = [name for name in endpoints.overridden if name.endswith(f"_{service.value}")]
-        if service is Service.IAM:
-            ours += [name for name in endpoints.overridden if name.startswith("iam_endpoint")]
-        if not ours and service is not Service.METADATA:
-            ours = [name for name in endpoints.overridden if name == OVERRIDE_ALL]
+        override = endpoints.overridden.get(service)
         proxy = proxy_for(url, environ)
         way = f"through the proxy {proxy[0]} ({proxy[1]})" if proxy else "directly"
-        instead = f", from {ours[0]}" if ours else ""
-        facts = {"url": url, "override": ours[0] if ours else None, "proxy": proxy[0] if proxy else None}
+        instead = f", from {override}" if override else ""
+        facts = {"url": url, "override": override, "proxy": proxy[0] if proxy else None}
         findings.append(Finding(NETWORK, service.value, Health.OK, f"{url}{instead}, {way}", facts=facts))
     return findings
 
 
-def clock(client: CloudClient, settings: CloudSettings) -> Finding:
-    """How far this machine's clock is off the cloud's, as its last answer told."""
+def clock(client: CloudClient, settings: CloudSettings, *, answered: bool) -> Finding:
+    """How far this machine's clock is off the cloud's, as its last answer told. `answered`: there was one."""
+    if not answered:
+        return Finding(
+            NETWORK, "clock", Health.NOTE, "not compared: no answer came", facts={"clock_offset_seconds": None}
+        )
     offset = client.clock_offset
     seconds = round(offset.total_seconds())
     facts = {"clock_offset_seconds": seconds}

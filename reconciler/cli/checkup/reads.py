@@ -72,17 +72,20 @@ def read_finding(probe: Probe, *, project_given: bool) -> Finding:
     if asks_for_one and isinstance(error, NotFound) and not is_no_such_api(error):
         detail = f"{probe.status} {took}: it answers, and what was asked for is gone"
         return Finding(READS, operation.name, Health.OK, detail, facts=facts)
+    without = _USES[operation.name].without
+    if operation is operations.LIST_PROJECTS and project_given:
+        without = "nothing is lost: the project's id is given"
     said = error.summary.removeprefix(f"{operation.name}: ")
     detail = f"{said} ({took.removeprefix('in ')})"
     if not isinstance(error, AuthenticationFailed):
-        detail += f"; without it {_USES[operation.name].without}"
+        detail += f"; without it {without}"
     return Finding(READS, operation.name, _how_bad(operation, error, project_given), detail, error.hint, facts)
 
 
 def _how_bad(operation: Operation, error: ImgctlError, project_given: bool) -> Health:
     unneeded = operation.name in NOT_NEEDED or (operation is operations.LIST_PROJECTS and project_given)
-    if unneeded and isinstance(error, PermissionDenied | NotFound):
-        return Health.NOTE
+    if unneeded and not isinstance(error, AuthenticationFailed):
+        return Health.NOTE if isinstance(error, PermissionDenied | NotFound) else Health.CAUTION
     # Nothing can be done about an API that a region does not have, and imgctl finds its way without.
     missing = isinstance(error, Refused) and is_no_such_api(error) and not _USES[operation.name].vital
     return Health.CAUTION if missing or isinstance(error, Throttled) else Health.PROBLEM

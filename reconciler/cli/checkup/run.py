@@ -13,7 +13,8 @@ from reconciler.cli.checkup.installation import installation_findings
 from reconciler.cli.checkup.reads import known_ids, quota_findings, read_finding
 from reconciler.cli.console import Console
 from reconciler.cli.inputs import Inputs
-from reconciler.cli.wiring import cloud_settings, exchange_log
+from reconciler.cli.traffic import exchange_log
+from reconciler.cli.wiring import cloud_settings
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.connect import open_client
 from reconciler.cloud.credentials import AgencyCredentials
@@ -65,9 +66,9 @@ async def check_up(
 
 async def _cloud_findings(client: CloudClient, settings: CloudSettings, known: Known) -> list[Finding]:
     async with client:
-        prober = Prober(client, settings.region.value, known)
+        prober = Prober(client, (settings.project_name or settings.region).value, known)
         probes = await prober.run()
-        clock = place.clock(client, settings)
+        clock = place.clock(client, settings, answered=any(probe.status for probe in probes))
     reads = [read_finding(probe, project_given=settings.project is not None) for probe in probes]
     return [clock, *reads, *quota_findings(prober.quota)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -66,7 +67,9 @@ def command(
             console.result(f"listening on {url}\n")
             console.say(f"{plural(len(simulated.servers), 'image server')}, {build_time:g} s a build; Ctrl-C ends it")
             if env_file is not None:
-                console.say(f"set -a; . {env_file}; set +a  points imgctl here")
+                # A shell looks for a bare name in PATH only.
+                path = env_file if env_file.parent != Path() else f"./{env_file}"
+                console.say(f"set -a; . {shlex.quote(str(path))}; set +a  points imgctl here")
 
         serve(simulated, port, faults=behaviour, env_file=env_file, on_listening=listening)
     except SimulatorError as error:
