@@ -30,6 +30,7 @@ from tests.support import Cloud
 # In seconds: after which an unknown outcome may be settled, and after which a test has failed anyway.
 QUIET_TIME = 0.9
 _LONGEST = 90.0
+_RUN = "import sys; from reconciler.cli.app import run; sys.exit(run(sys.argv[1:]))"
 _ONE_AT_A_TIME = ("--max-requests", "1", "--max-in-flight", "1")
 
 
@@ -52,7 +53,7 @@ class Runner:
             **self.place.env,
         }
         return subprocess.Popen(
-            [sys.executable, "-m", "reconciler", *arguments],
+            [sys.executable, "-c", f"{self.place.quick}\n{_RUN}", *arguments],
             cwd=self.folder,
             env=env,
             stdout=subprocess.PIPE,
