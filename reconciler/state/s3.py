@@ -316,15 +316,13 @@ def _connect(bucket: str, environ: Mapping[str, str]) -> tuple[str, S3Store]:
             f"a state in object storage (s3://{bucket}) needs obstore, which is not installed",
             hint="Install it with: pip install 'imgctl[s3]'",
         ) from None
-    config: dict[str, Any] = {
-        option: value for option, names in _KEYS.items() if (value := _first(environ, names)) is not None
-    }
+    config: Any = {option: value for option, names in _KEYS.items() if (value := _first(environ, names)) is not None}
     if not {"access_key_id", "secret_access_key"} <= config.keys() and not _first(environ, _ROLES):
         raise StateError(
             f"there are no keys for s3://{bucket} in the environment",
             hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN for temporary ones.",
         )
-    client: dict[str, Any] = {
+    client: Any = {
         "allow_http": False,
         "allow_invalid_certificates": False,
         "connect_timeout": _CONNECT,
@@ -346,7 +344,7 @@ def _connect(bucket: str, environ: Mapping[str, str]) -> tuple[str, S3Store]:
     config |= {"conditional_put": "etag", "virtual_hosted_style_request": virtual, "disable_bulk_delete": True}
     # Attempts are counted here: what became of a lost one has to be known before the next.
     retry: Any = {"max_retries": 0, "retry_timeout": _REQUEST}
-    return host, S3Store(bucket, config=config, client_options=client, retry_config=retry)  # type: ignore[arg-type]
+    return host, S3Store(bucket, config=config, client_options=client, retry_config=retry)
 
 
 def _check(endpoint: str) -> tuple[str, bool]:

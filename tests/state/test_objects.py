@@ -25,6 +25,7 @@ from reconciler.state.store import Store, read
 from reconciler.state.writer import Writer
 from tests.state.conformance import ALICE, BOB, commit, intended, noted, submitted
 from tests.state.fake_s3 import BUCKET, FakeS3, serving, tag
+from tests.state.places import OBJECTS_LEFT_OUT
 from tests.support import Imgctl, StartCloud, WriteManifest
 
 PLACE = ObjectPlace(BUCKET, "team/state.json")
@@ -33,7 +34,7 @@ URL = str(PLACE)
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
-    pytest.importorskip("obstore", reason="object storage was left out: pip install 'imgctl[s3]' brings obstore")
+    pytest.importorskip("obstore", reason=OBJECTS_LEFT_OUT)
     monkeypatch.setattr(s3, "_PAUSES", (0.01, 0.01, 0.01))
     with serving() as found:
         yield found
