@@ -181,6 +181,7 @@ def _visit(folder: Path, children: Children, kind: str, boundary: str, *, rebuil
         raise Violation(f"{kind}, {boundary}: {violation}") from violation
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("kind", _KINDS)
 def test_a_sample_of_the_requests_loses_nothing(kind: str, pool: Pool, tmp_path: Path) -> None:
     with pool.children() as children:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.state.places import FACTORIES, Place, Servers
+from tests.state.places import FACTORIES, SHARED, Place, Servers
 
 
 @pytest.fixture(scope="session")
@@ -18,14 +18,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     found.close()
 
 
-@pytest.fixture(params=FACTORIES)
+@pytest.fixture(params=["local", *SHARED])
 def place(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[Place]:
     """An empty place."""
     with FACTORIES[request.param](tmp_path, servers) as found:
         yield found
 
 
-@pytest.fixture(params=[name for name in FACTORIES if name != "local"])
+@pytest.fixture(params=SHARED)
 def shared_place(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[Place]:
     """An empty place on a server."""
     with FACTORIES[request.param](tmp_path, servers) as found:

@@ -349,3 +349,6 @@ FACTORIES: dict[str, Callable[[Path, Servers], AbstractContextManager[Place]]] =
     "s3": s3,
     "http": http_gitlab,
 }
+
+# What starts servers takes its time: sweeps, all of them.
+SHARED = [pytest.param(name, marks=pytest.mark.sweep) for name in FACTORIES if name != "local"]

@@ -24,7 +24,7 @@ from tests.state import strategies
 from tests.state.conformance import ALICE, BOB, adopted, commit, commit_at_once, intended, noted, submitted
 from tests.state.model import Store as Model
 from tests.state.model import check
-from tests.state.places import FACTORIES, Place, Servers
+from tests.state.places import FACTORIES, SHARED, Place, Servers
 
 # Reading and writing
 
@@ -80,7 +80,7 @@ def test_frames_are_read_in_their_order_and_gone_after_a_fold(place: Place) -> N
     assert place.client().backend.read_journal() == head + b"".join(frames[:3])
 
 
-@pytest.mark.parametrize("name", [name for name in FACTORIES if name != "local"])
+@pytest.mark.parametrize("name", SHARED)
 @pytest.mark.timeout(300)
 def test_it_agrees_with_a_model(name: str, servers: Servers) -> None:
     """For local files see tests/crash/test_store_model.py."""
