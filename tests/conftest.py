@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,14 @@ from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManif
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-_FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS)(_|$)|.*_proxy$", re.IGNORECASE)
+_FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS|TF)(_|$)|.*_proxy$", re.IGNORECASE)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which parts were left out for want of a server or a library; other skips are no news."""
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []) if report.longrepr]
+    for reason, number in Counter(reason for reason in reasons if "left out" in reason).items():
+        terminalreporter.line(f"{number} tests did not run: {reason.removeprefix('Skipped: ')}", yellow=True)
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from reconciler.cloud.retry import RetryPolicy
 from reconciler.cloud.sending import LONGEST_EXCHANGE, MAX_REQUESTS, TIMEOUT
 from reconciler.execution.run import Settings
 from reconciler.planning.places import CONCURRENT_IMAGE_TASKS
-from tests.support import SERVER_IDS, Cloud, Imgctl, StartCloud, give_image
+from tests.state.gitlab import PASSWORD, USERNAME, serving_states
+from tests.support import SERVER_IDS, Cloud, Imgctl, StartCloud, WriteManifest, give_image
 from tests.tfstates import image, resource, tfstate
 
 ROOT = Path(__file__).parents[1]
@@ -199,3 +200,22 @@ def test_the_commands_of_patch_day_rebuild_what_init_has_found(imgctl: Imgctl, f
     assert {one["name"] for one in cloud.ledger["builds"]} == names
     # What was found is still there: nothing is deleted by a rebuild.
     assert all(cloud.world.images.get(image_id) for image_id in IMAGES.values())
+
+
+def test_the_page_on_shared_state(imgctl: Imgctl, write_manifest: WriteManifest, cloud: Cloud) -> None:
+    write_manifest()
+    assert imgctl("apply", "--auto-approve", env=cloud.env).code == 0
+    credentials = {"IMGCTL_STATE_USERNAME": USERNAME, "IMGCTL_STATE_PASSWORD": PASSWORD}
+    with serving_states() as gitlab:
+        commands = [
+            [word.replace("https://gitlab.example.com", gitlab.url) for word in words]
+            for words, _ in shown("shared-state.md")
+        ]
+        assert [words[:2] for words in commands] == [["state", "migrate"], ["plan", "--state"]]
+        moved, planned = (imgctl(*words, env=cloud.env | credentials) for words in commands)
+    assert moved.code == 0, moved.err
+    assert "No changes." in planned.out
+    page = (DOCS / "shared-state.md").read_text(encoding="utf-8")
+    workflows = [yaml.safe_load(block[2]) for block in _BLOCK.finditer(page) if block[1] == "yaml"]
+    scripts = [workflows[0]["plan"]["script"], workflows[0]["apply"]["script"], workflows[1]["jobs"]["apply"]["steps"]]
+    assert all("imgctl " in str(script) for script in scripts)

@@ -29,7 +29,7 @@ COMMANDS = {
     "history": "List every build ever recorded, for the auditor.",
     "output": "Print the held image ids for other tools.",
     "import": "Hand over a build or an image that imgctl did not record.",
-    "state": "Look at the records, and correct them by hand.",
+    "state": "Look at the records, correct them, keep them elsewhere.",
     "simulate": "Serve a simulator of the cloud on this machine.",
     "doctor": "Look at credentials, permissions, network and quota; say what is wrong.",
 }

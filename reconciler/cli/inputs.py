@@ -9,16 +9,15 @@ from pathlib import Path
 
 from reconciler.cli.console import Console
 from reconciler.cli.flags import ManifestFlags
+from reconciler.cli.places import find_place
 from reconciler.cloud.settings import PROJECT_VARIABLES, REGION_VARIABLES
 from reconciler.errors import UsageError
 from reconciler.manifest.load import VariableSources, load
 from reconciler.model.record import Binding, Record, Recorded
 from reconciler.model.spec import Manifest
 from reconciler.render.plan_text import SIMULATED
-from reconciler.state.local import LocalState
-from reconciler.state.store import read
+from reconciler.state.store import Store, read
 
-STATE_NAME = "imgctl.state.json"
 # Where the embedded simulator pretends to be, unless the manifest says otherwise.
 SIMULATED_REGION = "ap-southeast-1"
 SIMULATED_PROJECT = "a4da8115c9d8464ead3a38309130523f"
@@ -28,11 +27,13 @@ SIMULATED_PROJECT = "a4da8115c9d8464ead3a38309130523f"
 class Inputs:
     """A manifest, the place of its state, and the state as it was read.
 
-    `binding` is where they belong as far as is known without asking the cloud; empty parts are not known.
+    `local_path` is the state's file, or where it would be: what is kept beside it is found by it. `binding` is where
+    they belong as far as is known without asking the cloud; empty parts are not known.
     """
 
     manifest: Manifest
-    backend: LocalState
+    store: Store
+    local_path: Path
     recorded: Recorded
     binding: Binding
 
@@ -54,13 +55,9 @@ def load_inputs(console: Console, source: ManifestFlags, state: str | None, *, a
     manifest = load_manifest(console, source)
     if announce and manifest.simulator is not None:
         console.say(console.error_style(SIMULATED, "cyan"))
-    backend = state_beside(console, source.file, state, manifest.state_url)
-    return Inputs(manifest, backend, read(backend), _binding(manifest, console.environ))
-
-
-def state_beside(console: Console, file: Path, state: str | None, url: str | None = None) -> LocalState:
-    """The state of a manifest: where `state` says, otherwise beside `file`; `url` is the manifest's own word."""
-    return LocalState(_state_path(file, state, url), _home(console.environ))
+    place = find_place(console.environ, source.file, state, manifest.state_url)
+    binding = _binding(manifest, console.environ)
+    return Inputs(manifest, place.store, place.local_path, read(place.store), binding)
 
 
 def find_record(recorded: Recorded, name: str, *, managed: bool = False) -> Record:
@@ -99,23 +96,5 @@ def _binding(manifest: Manifest, environ: Mapping[str, str]) -> Binding:
     return Binding(provider, region, manifest.project_id or _first(environ, PROJECT_VARIABLES))
 
 
-def _home(environ: Mapping[str, str]) -> Path | None:
-    home = Path(environ.get("HOME") or "")
-    return home if home.is_absolute() else None
-
-
 def _first(environ: Mapping[str, str], names: Sequence[str]) -> str:
     return next((environ[name] for name in names if environ.get(name)), "")
-
-
-def _state_path(file: Path, state: str | None, url: str | None) -> Path:
-    """Where the state is: what was asked for, otherwise beside the manifest."""
-    where = state or url or ""
-    if url or "://" in where:
-        raise UsageError(
-            f"this version keeps state in a local file, not at {where}",
-            hint="Remove `state:` from the manifest, or name a file with --state.",
-        )
-    if where:
-        return Path(where)
-    return (file if file.is_dir() else file.parent) / STATE_NAME

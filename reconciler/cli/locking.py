@@ -6,7 +6,7 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from reconciler.cli.console import Console
@@ -15,30 +15,33 @@ from reconciler.cli.inputs import Inputs
 from reconciler.errors import StateError
 from reconciler.state.local import LocalState
 from reconciler.state.mounts import network_file_system
-from reconciler.state.store import LockHolder
+from reconciler.state.store import LockHolder, Store
 from reconciler.state.writer import Writer
 
 _POLL_SECONDS = 0.5
+# A server has others to answer too.
+_REMOTE_POLL_SECONDS = 5.0
 
 
 def open_writer(console: Console, inputs: Inputs, operation: str, flags: LockFlags) -> Writer:
     """The state's writer, once nobody else is. Raises StateLocked, StateError."""
-    return open_writer_of(console, inputs.backend, operation, flags)
+    return open_writer_of(console, inputs.store, operation, flags)
 
 
-def open_writer_of(console: Console, backend: LocalState, operation: str, flags: LockFlags) -> Writer:
+def open_writer_of(console: Console, store: Store, operation: str, flags: LockFlags) -> Writer:
     """The same without a manifest.
 
     Locks of network file systems are advisory at best: such a state needs a person's word.
     """
-    kind = network_file_system(backend.path)
+    kind = network_file_system(store.backend.path) if isinstance(store.backend, LocalState) else ""
     if kind and not flags.allow_network_state:
         raise StateError(
-            f"{backend.path} is on a network file system ({kind}), whose locks cannot be relied on",
+            f"{store} is on a network file system ({kind}), whose locks cannot be relied on",
             hint="Keep the state on a local disk, or say --allow-network-state if only one machine uses it.",
         )
-    wait = _waiting(console, flags.lock_timeout) if flags.lock_timeout else None
-    writer = Writer(backend, _holder(operation), wait)
+    poll = _POLL_SECONDS if isinstance(store.backend, LocalState) else _REMOTE_POLL_SECONDS
+    wait = _waiting(console, flags.lock_timeout, poll) if flags.lock_timeout else None
+    writer = Writer(store, lock_holder(console, operation), wait)
     for place in writer.foreign_emergencies:
         console.say(f"{place} holds job IDs that this state does not know: look at it, then move it away")
     return writer
@@ -47,6 +50,14 @@ def open_writer_of(console: Console, backend: LocalState, operation: str, flags:
 def printable(text: str) -> str:
     """Text that can be written down: what came as bytes that are none is replaced."""
     return text.encode("utf-8", "replace").decode()
+
+
+def ci_run(environ: Mapping[str, str]) -> str:
+    """The URL of the CI run that this process is part of, empty outside CI."""
+    if environ.get("GITHUB_RUN_ID"):
+        server = environ.get("GITHUB_SERVER_URL", "https://github.com")
+        return "/".join((server, environ.get("GITHUB_REPOSITORY", ""), "actions/runs", environ["GITHUB_RUN_ID"]))
+    return environ.get("CI_JOB_URL", "")
 
 
 def user_name() -> str:
@@ -58,12 +69,14 @@ def user_name() -> str:
         return f"uid {os.getuid()}"
 
 
-def _holder(operation: str) -> LockHolder:
+def lock_holder(console: Console, operation: str) -> LockHolder:
+    """Who this process is to whoever meets its lock."""
     since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return LockHolder(printable(user_name()), printable(socket.gethostname()), os.getpid(), since, operation)
+    user, host = printable(user_name()), printable(socket.gethostname())
+    return LockHolder(user, host, os.getpid(), since, operation, printable(ci_run(console.environ)))
 
 
-def _waiting(console: Console, seconds: float) -> Callable[[StateError], None]:
+def _waiting(console: Console, seconds: float, poll: float) -> Callable[[StateError], None]:
     """What to do at each refusal of the lock: say it once, sleep, and give up after so many seconds."""
     deadline = time.monotonic() + seconds
     said = False
@@ -76,6 +89,6 @@ def _waiting(console: Console, seconds: float) -> Callable[[StateError], None]:
         if not said:
             console.say(f"{refusal.summary}; waiting up to {seconds:g} s for it")
             said = True
-        time.sleep(min(_POLL_SECONDS, left))
+        time.sleep(min(poll, left))
 
     return wait

@@ -87,9 +87,9 @@ manifest_options = _grouped(
 
 state_option = click.option(
     "--state",
-    metavar="PATH",
+    metavar="PLACE",
     envvar="IMGCTL_STATE",
-    help="The state file, also IMGCTL_STATE.  [default: imgctl.state.json beside the manifest]",
+    help="The state: a file or a URL, also IMGCTL_STATE.  [default: imgctl.state.json beside the manifest]",
 )
 
 lock_options = _grouped(

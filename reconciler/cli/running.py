@@ -67,6 +67,7 @@ async def wait_for_builds(
             # Waiting decides nothing about guards.
             limits=planned.writer.recorded.limits,
             protect={},
+            state_url=None,
         )
         if not plan.changes:
             console.result("No build is in flight.\n")

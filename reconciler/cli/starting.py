@@ -10,9 +10,10 @@ from pathlib import Path
 
 from reconciler.cli.console import Console
 from reconciler.cli.flags import LockFlags, ManifestFlags, PlanFlags, RequestFlags
-from reconciler.cli.inputs import load_inputs, state_beside
+from reconciler.cli.inputs import load_inputs
 from reconciler.cli.locking import open_writer_of
 from reconciler.cli.new_file import check_new, write_new
+from reconciler.cli.places import find_place
 from reconciler.cli.planning import plan_for
 from reconciler.cli.wiring import Connection, build_context, connected_by_environment
 from reconciler.errors import StateError, UsageError
@@ -24,8 +25,7 @@ from reconciler.model.record import Binding, Context, Recorded
 from reconciler.render.manifest import render_manifest
 from reconciler.state import events
 from reconciler.state.files import sync_folder
-from reconciler.state.local import LocalState
-from reconciler.state.store import read
+from reconciler.state.store import Store, read
 from reconciler.state.writer import Writer
 
 
@@ -53,7 +53,7 @@ class Started:
     """What was written, and what the next plan will say of it."""
 
     file: Path
-    state: Path
+    state: str
     draft: Draft
     plan: Plan
     notes: tuple[str, ...] = ()
@@ -72,16 +72,16 @@ async def start(
     is missing. Records without a manifest would be in the way of the next try.
     """
     check_new(target.file)
-    backend = state_beside(console, target.file, target.state)
-    _check_no_records(read(backend), backend)
+    store = find_place(console.environ, target.file, target.state).store
+    _check_no_records(read(store), store)
     context = build_context(console.environ, "")
     async with connected_by_environment(console, target.region, requests, target.region_source) as connection:
         found = await look(connection, context)
         offset = connection.client.clock_offset
     draft = draft_manifest(found.entries)
     # Locked only now: whatever fails before leaves nothing behind, not even a lock file.
-    with open_writer_of(console, backend, "init", lock) as writer:
-        _check_no_records(writer.recorded, backend)
+    with open_writer_of(console, store, "init", lock) as writer:
+        _check_no_records(writer.recorded, store)
         write_new(target.file, render_manifest(draft, connection.binding, found.notes))
         try:
             inputs = load_inputs(console, ManifestFlags(target.file), target.state)
@@ -92,7 +92,7 @@ async def start(
         await _record(writer, draft, connection.binding, target.file)
         observed = Observation({server.id: server for server in found.servers}, clock_offset=offset)
         plan = plan_for(replace(inputs, recorded=writer.recorded), observed, connection.binding, PlanFlags())
-        return Started(target.file, backend.path, draft, plan, found.notes)
+        return Started(target.file, str(store), draft, plan, found.notes)
 
 
 def plan_command(console: Console, target: Target) -> str:
@@ -106,10 +106,10 @@ def plan_command(console: Console, target: Target) -> str:
     return " ".join(words)
 
 
-def _check_no_records(recorded: Recorded, backend: LocalState) -> None:
+def _check_no_records(recorded: Recorded, store: Store) -> None:
     if recorded.exists:
         raise UsageError(
-            f"{backend.path} exists already: it is the state of another manifest",
+            f"{store} exists already: it is the state of another manifest",
             hint="Nothing was changed. Name another state with --state, or another manifest with -f.",
         )
 

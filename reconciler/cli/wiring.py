@@ -19,7 +19,7 @@ from reconciler import __version__
 from reconciler.cli.console import Console
 from reconciler.cli.flags import RequestFlags
 from reconciler.cli.inputs import Inputs
-from reconciler.cli.locking import printable, user_name
+from reconciler.cli.locking import ci_run, printable, user_name
 from reconciler.cli.traffic import brake_log, exchange_log, repeat_log
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.connect import open_client
@@ -106,7 +106,7 @@ def embedded_simulator(inputs: Inputs) -> tuple[CloudSettings, httpx.AsyncBaseTr
     manifest = inputs.manifest
     if manifest.simulator is None:
         raise ValueError("the manifest names no simulator")
-    state = inputs.backend.path
+    state = inputs.local_path
     path = state.with_name(state.name + ".world.json")
     servers, build_time = manifest.simulator.servers, manifest.simulator.build_time
     binding = inputs.binding
@@ -156,20 +156,11 @@ def jobs_in_flight(recorded: Recorded) -> list[str]:
 
 def build_context(environ: Mapping[str, str], note: str) -> Context:
     """Who asks for a build, and from which run, commit and pull request, as far as CI says so."""
-    run = pull_request = ""
+    run, pull_request = ci_run(environ), ""
     commit = environ.get("GITHUB_SHA") or environ.get("CI_COMMIT_SHA") or environ.get("HEAD_COMMIT") or ""
     if environ.get("GITHUB_RUN_ID"):
-        run = "/".join(
-            (
-                environ.get("GITHUB_SERVER_URL", "https://github.com"),
-                environ.get("GITHUB_REPOSITORY", ""),
-                "actions/runs",
-                environ["GITHUB_RUN_ID"],
-            )
-        )
         pull_request = environ.get("GITHUB_REF", "").removeprefix("refs/") if _is_pull(environ) else ""
     elif environ.get("CI_JOB_URL"):
-        run = environ["CI_JOB_URL"]
         pull_request = environ.get("CI_MERGE_REQUEST_IID", "")
     elif environ.get("PULL_NUM"):
         pull_request = environ["PULL_NUM"]

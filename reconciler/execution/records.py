@@ -37,14 +37,17 @@ async def change_records(run: Run) -> list[Result]:
 def guards_to_note(
     plan: Plan, recorded: Recorded, *, returning: frozenset[str] = frozenset()
 ) -> list[events.GuardsNoted]:
-    """The plan's limits and protections as an event, where the state has others; `returning` ids will be managed."""
+    """The plan's guards and state.url as an event, where the state has others; `returning` ids will be managed."""
     known = {**recorded.retired, **recorded.servers}
     protect = tuple(
         (server_id, protect)
         for server_id, protect in plan.protect.items()
         if (server_id in recorded.servers or server_id in returning) and known[server_id].protect != protect
     )
-    return [events.GuardsNoted(plan.limits, protect)] if protect or plan.limits != recorded.limits else []
+    elsewhere = plan.state_url is not None and plan.state_url != recorded.state_url
+    if not protect and plan.limits == recorded.limits and not elsewhere:
+        return []
+    return [events.GuardsNoted(plan.limits, protect, plan.state_url)]
 
 
 def _refreshed(run: Run, change: Change) -> events.Event:

@@ -104,6 +104,8 @@ class Plan:
     # The declared guards, to be recorded by the next apply so that loosening them later is seen; protect by server id.
     limits: Limits = field(default_factory=Limits)
     protect: Mapping[str, bool] = field(default_factory=dict)
+    # Where the manifest keeps the state, noted likewise: empty for beside it, None: nothing to note.
+    state_url: str | None = None
 
     @property
     def simulated(self) -> bool:

@@ -133,7 +133,9 @@ class Binding:
 class Recorded:
     """A whole state as a reader sees it, servers and retired ones by server id.
 
-    `exists` is False where none was found: not the same as an empty one. `limits` are those of the last apply.
+    `exists` is False where none was found: not the same as an empty one. `limits` are those of the last apply, and
+    `state_url` is where its manifest kept the state: empty for beside it, None where no apply has noted it. `moved_to`
+    is where the state went: then nobody may use this one any more.
     """
 
     lineage: str = ""
@@ -143,6 +145,8 @@ class Recorded:
     retired: Mapping[str, Record] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     exists: bool = False
+    state_url: str | None = None
+    moved_to: str = ""
 
     @property
     def all_records(self) -> tuple[Record, ...]:

@@ -25,6 +25,7 @@ from reconciler.planning.remarks import (
     lost_state,
     needless_names,
     other_images,
+    other_place,
     other_tasks,
     same_names,
 )
@@ -108,6 +109,7 @@ def make_plan(
         diagnostics=(
             *manifest.diagnostics,
             *lost_state(everyone, recorded),
+            *other_place(manifest, recorded),
             *loosened(manifest, everyone, recorded),
             *gone_servers(selected.values(), observed),
             *same_names(changes, recorded, observed),
@@ -120,6 +122,7 @@ def make_plan(
         ),
         limits=manifest.limits,
         protect=protect,
+        state_url=manifest.state_url or "",
     )
 
 

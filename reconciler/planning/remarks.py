@@ -29,6 +29,17 @@ def lost_state(subjects: Iterable[Subject], recorded: Recorded) -> Iterator[Diag
         )
 
 
+def other_place(manifest: Manifest, recorded: Recorded) -> Iterator[Diagnostic]:
+    """A caution where the manifest keeps the state elsewhere than at the last apply: that decides what is believed."""
+    before, now = recorded.state_url, manifest.state_url or ""
+    if before is not None and before != now:
+        yield Diagnostic(
+            Severity.CAUTION,
+            f"state.url is changed: {before or 'none'} at the last apply, now {now or 'none'}",
+            hint="Whoever names the state decides which builds count as done. imgctl state migrate moves a state.",
+        )
+
+
 def loosened(manifest: Manifest, subjects: Iterable[Subject], recorded: Recorded) -> Iterator[Diagnostic]:
     """A caution for every guard that the last apply knew and this manifest loosens."""
     for field in Limits.__dataclass_fields__:

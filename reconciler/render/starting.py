@@ -14,7 +14,7 @@ from reconciler.render.terminal import clean, plural
 _PROBLEMS_SHOWN = 30
 
 
-def render_started(file: Path, state: Path, draft: Draft, plan: Plan) -> str:
+def render_started(file: Path, state: str, draft: Draft, plan: Plan) -> str:
     """The files, what the next plan says, and what a person should look at; `plan` is that next plan."""
     recorded = sum(bool(entry.builds) for entry in draft.entries)
     lines = [f"{file}: {plural(len(draft.entries), 'image server')} declared."]

@@ -35,7 +35,7 @@ def encode(recorded: Recorded, folded: int) -> bytes:
         "lineage": recorded.lineage,
         "serial": recorded.serial,
         "folded": folded,
-        **_present(bound_to=_binding_out(recorded.bound_to), limits=_limits_out(recorded.limits)),
+        **_settings_out(recorded),
     }
     document["servers"] = {key: _record_out(record) for key, record in recorded.servers.items()}
     document["retired"] = {key: _record_out(record) for key, record in recorded.retired.items()}
@@ -72,28 +72,37 @@ def decode(content: bytes, source: str) -> Stored:
         retired=_records_in(top, "retired"),
         limits=_limits_in(top),
         exists=True,
+        state_url=_state_url_in(top),
+        moved_to=top.text("moved_to", ""),
     )
     return Stored(recorded, top.count("folded") or 0)
 
 
 def encode_patch(patch: Patch) -> dict[str, Any]:
     """A patch as a journal frame carries it."""
-    return _present(
-        serial=patch.serial,
-        bound_to=_binding_out(patch.bound_to),
-        limits=_limits_out(patch.limits),
-        servers={key: record and _record_out(record) for key, record in patch.servers.items()},
-        retired={key: record and _record_out(record) for key, record in patch.retired.items()},
-    )
+    return {
+        "serial": patch.serial,
+        **_settings_out(patch),
+        **_present(
+            servers={key: record and _record_out(record) for key, record in patch.servers.items()},
+            retired={key: record and _record_out(record) for key, record in patch.retired.items()},
+        ),
+    }
 
 
 def replay(recorded: Recorded, patches: Iterable[Mapping[str, Any]], source: str) -> Recorded:
     """The state after the patches of a journal. Raises StateError where one has a field that cannot be."""
     servers, retired = dict(recorded.servers), dict(recorded.retired)
-    serial, bound_to, limits = recorded.serial, recorded.bound_to, recorded.limits
     for patch in patches:
         top = Fields(patch, source)
-        serial, bound_to, limits = top.number("serial"), _binding_in(top), _limits_in(top)
+        recorded = replace(
+            recorded,
+            serial=top.number("serial"),
+            bound_to=_binding_in(top),
+            limits=_limits_in(top),
+            state_url=_state_url_in(top),
+            moved_to=top.text("moved_to", ""),
+        )
         for key, records in (("servers", servers), ("retired", retired)):
             section = top.object(key)
             for server_id in section.raw if section is not None else ():
@@ -101,7 +110,7 @@ def replay(recorded: Recorded, patches: Iterable[Mapping[str, Any]], source: str
                     records[server_id] = _record_in(server_id, section.member(server_id))
                 else:
                     records.pop(server_id, None)
-    return replace(recorded, servers=servers, retired=retired, serial=serial, bound_to=bound_to, limits=limits)
+    return replace(recorded, servers=servers, retired=retired)
 
 
 def time_out(moment: datetime | None) -> str | None:
@@ -114,6 +123,18 @@ def time_out(moment: datetime | None) -> str | None:
 def _present(**fields: object) -> dict[str, object]:
     """The fields that say something: neither None nor empty."""
     return {key: value for key, value in fields.items() if value not in (None, "", {}, [])}
+
+
+def _settings_out(source: Recorded | Patch) -> dict[str, object]:
+    """What a document and a patch say besides the records."""
+    bound_to, limits = _binding_out(source.bound_to), _limits_out(source.limits)
+    said = _present(bound_to=bound_to, limits=limits, moved_to=source.moved_to)
+    # Empty says something as well: the manifest named no place.
+    return said if source.state_url is None else {**said, "state_url": source.state_url}
+
+
+def _state_url_in(top: Fields) -> str | None:
+    return None if top.raw.get("state_url") is None else top.text("state_url")
 
 
 def _binding_out(bound: Binding | None) -> dict[str, object] | None:

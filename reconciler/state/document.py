@@ -23,6 +23,8 @@ class Patch:
     limits: Limits
     servers: Mapping[str, Record | None]
     retired: Mapping[str, Record | None]
+    state_url: str | None = None
+    moved_to: str = ""
 
 
 class Document:
@@ -38,6 +40,8 @@ class Document:
         self._serial = recorded.serial
         self._bound_to = recorded.bound_to
         self._limits = recorded.limits
+        self._state_url = recorded.state_url
+        self._moved_to = recorded.moved_to
         self._servers = dict(recorded.servers)
         self._retired = dict(recorded.retired)
         self._touched: set[str] = set()
@@ -57,6 +61,8 @@ class Document:
             retired=MappingProxyType(self._retired),
             limits=self._limits,
             exists=self._exists,
+            state_url=self._state_url,
+            moved_to=self._moved_to,
         )
 
     def take_patch(self) -> Patch:
@@ -68,6 +74,8 @@ class Document:
             limits=self._limits,
             servers={server_id: self._servers.get(server_id) for server_id in sorted(touched)},
             retired={server_id: self._retired.get(server_id) for server_id in sorted(touched)},
+            state_url=self._state_url,
+            moved_to=self._moved_to,
         )
 
     def apply(self, event: events.Event) -> None:
@@ -78,9 +86,7 @@ class Document:
                     raise StateError(f"the state is bound to {self._bound_to}, not to {event.binding}")
                 self._bound_to = event.binding
             case events.GuardsNoted():
-                for server_id, protect in event.protect:
-                    self._put(replace(self._record(server_id), protect=protect))
-                self._limits = event.limits
+                self._note_guards(event)
             case events.BuildIntended():
                 self._put(replace(self._begun(event.server_id, event.name, event.build), protect=event.protect))
                 self._retired.pop(event.server_id, None)
@@ -114,10 +120,19 @@ class Document:
                 self._put(replace(record, held=replace(record.held, spec=spec)))
             case events.ImageGone():
                 self._put(_without_image(self._record(event.server_id), event))
+            case events.Moved():
+                self._moved_to = event.place
             case _:
                 assert_never(event)
         self._serial += 1
         self._exists = True
+
+    def _note_guards(self, event: events.GuardsNoted) -> None:
+        for server_id, protect in event.protect:
+            self._put(replace(self._record(server_id), protect=protect))
+        self._limits = event.limits
+        if event.state_url is not None:
+            self._state_url = event.state_url
 
     def _put(self, record: Record) -> None:
         self._servers[record.server_id] = record

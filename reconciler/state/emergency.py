@@ -1,21 +1,68 @@
 """The last resort for job IDs: kept aside when the state cannot be written, taken in by the next writer.
 
-One line of JSON per job, since the file may be added to by several runs.
+One line of JSON per job, since the file may be added to by several runs. The files are always local: wherever the state
+lives, it is the place that has just failed.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
 from reconciler.errors import StateError
 from reconciler.model.record import BuildStatus, Recorded
+from reconciler.state import atomic, files
 from reconciler.state.events import BuildSubmitted
 from reconciler.state.fields import Fields
-from reconciler.state.store import Backend
 
 
-def save(backend: Backend, recorded: Recorded, jobs: Iterable[BuildSubmitted]) -> str:
+class EmergencyFiles:
+    """The places for one state's emergencies, the first one that can be written being taken."""
+
+    def __init__(self, *places: Path) -> None:
+        self.places = places
+
+    def save(self, content: bytes) -> str:
+        """Keep something wherever it can still be kept; says where. Raises StateError where no place takes it."""
+        problem: OSError | None = None
+        for path in self.places:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # What an earlier emergency left is added to: nobody has folded it in yet.
+                earlier = files.read(path) or b""
+                atomic.replace(path, earlier + content)
+            except OSError as error:
+                problem = error
+            else:
+                return str(path)
+        raise StateError(f"no place takes an emergency file: {problem}") from problem
+
+    def read(self) -> list[tuple[str, bytes]]:
+        """What emergencies have left, each with its place. Raises StateError."""
+        found = []
+        for path in self.places:
+            try:
+                content = files.read(path)
+            except OSError as error:
+                # A home that is no folder, or not ours, holds nothing of ours.
+                if path != self.places[0] and error.errno in (errno.ENOTDIR, errno.EACCES):
+                    continue
+                raise StateError(f"cannot read {path}: {error.strerror}", hint=atomic.hint(error)) from error
+            if content is not None:
+                found.append((str(path), content))
+        return found
+
+    def remove(self, place: str) -> None:
+        """Forget what an emergency left. Raises StateError."""
+        path = Path(place)
+        with atomic.translated("write", path):
+            files.remove(path)
+            files.sync_folder(path.parent)
+
+
+def save(emergencies: EmergencyFiles, recorded: Recorded, jobs: Iterable[BuildSubmitted]) -> str:
     """Keep jobs aside; says in a sentence where, or that no place was left. Never raises."""
     lines = [
         json.dumps(
@@ -30,30 +77,30 @@ def save(backend: Backend, recorded: Recorded, jobs: Iterable[BuildSubmitted]) -
     ]
     ids = ", ".join(f"{job.job_id} of server {job.server_id}" for job in jobs)
     try:
-        place = backend.save_emergency("".join(line + "\n" for line in lines).encode())
+        place = emergencies.save("".join(line + "\n" for line in lines).encode())
     except StateError as error:
         return f"Write this down, since {error.summary}: job {ids}."
     return f"Job {ids} is kept in {place}; the next apply or wait takes it in."
 
 
-def missing_jobs(backend: Backend, recorded: Recorded) -> list[BuildSubmitted]:
+def missing_jobs(emergencies: EmergencyFiles, recorded: Recorded) -> list[BuildSubmitted]:
     """The jobs of earlier emergencies that the state does not have. Raises StateError where a file is damaged."""
     return [
         job
-        for place, content in backend.read_emergencies()
+        for place, content in emergencies.read()
         for lineage, job in _read(place, content)
         if lineage == recorded.lineage and _is_missing(job, recorded)
     ]
 
 
-def clear(backend: Backend, recorded: Recorded) -> list[str]:
+def clear(emergencies: EmergencyFiles, recorded: Recorded) -> list[str]:
     """Remove the files of emergencies whose jobs the state has; says which files stay, since it does not know a job."""
     builds = (build for record in recorded.all_records for build in record.builds)
     known = {build.job_id for build in builds}
     kept = []
-    for place, content in backend.read_emergencies():
+    for place, content in emergencies.read():
         if all(job.job_id in known for _, job in _read(place, content)):
-            backend.remove_emergency(place)
+            emergencies.remove(place)
         else:
             kept.append(place)
     return kept

@@ -21,10 +21,14 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class GuardsNoted:
-    """The limits and protections under which an apply set out; `protect` by server id, recorded servers only."""
+    """The limits and protections under which an apply set out; `protect` by server id, recorded servers only.
+
+    `state_url` is where its manifest keeps the state, empty for beside it; None leaves what was noted before.
+    """
 
     limits: Limits
     protect: tuple[tuple[str, bool], ...] = ()
+    state_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,13 @@ class ImageGone:
     pruned_by: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The whole state is kept at another place from now on; this one is left behind."""
+
+    place: str
+
+
 Event = (
     Bound
     | GuardsNoted
@@ -131,4 +142,5 @@ Event = (
     | Retired
     | HeldEdited
     | ImageGone
+    | Moved
 )

@@ -36,6 +36,11 @@ class Journal:
     frames: tuple[tuple[int, dict[str, Any]], ...]
     torn: bool = False
 
+    @property
+    def last(self) -> int:
+        """The number of the last frame that is known, whether it is here or in the document."""
+        return self.frames[-1][0] if self.frames else self.header.after
+
 
 def encode_header(header: Header) -> bytes:
     """The first line of a journal."""

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from reconciler.errors import StateError, StateLocked
-from reconciler.state import files
+from reconciler.state import atomic, files
 from reconciler.state.store import LockHolder
 
 _REPLACED_LOCKS = 10
 
 
 class LocalState:
-    """The files of the state at `path`: `path` itself, `.journal`, `.lock` and, after an emergency, `.emergency`.
+    """The files of the state at `path`: `path` itself, `.journal` and `.lock`.
 
     All are regular files that only their owner can read, opened without following links. The lock file is never renamed
-    or removed. `home` is where an emergency is kept if the state's own folder takes nothing any more.
+    or removed.
     """
 
-    def __init__(self, path: Path, home: Path | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self._journal_path = _beside(path, ".journal")
         self._lock_path = _beside(path, ".lock")
-        # The same state by any spelling of its path; the file itself is never a link.
-        name = hashlib.sha256(os.fsencode(path.parent.resolve() / path.name)).hexdigest()[:16]
-        self._emergencies = [_beside(path, ".emergency")]
-        if home is not None:
-            self._emergencies.append(home / ".local/state/imgctl" / f"{name}.emergency")
         # The journal, once something has been appended to it; closed with the lock.
         self._journal: int | None = None
         self._locked: int | None = None
@@ -45,30 +38,30 @@ class LocalState:
 
     def read_document(self) -> bytes | None:
         """See Backend."""
-        with _translated("read", self.path):
+        with atomic.translated("read", self.path):
             return files.read(self.path)
 
     def read_journal(self) -> bytes | None:
         """See Backend."""
-        with _translated("read", self._journal_path):
+        with atomic.translated("read", self._journal_path):
             return files.read(self._journal_path)
 
     def replace_document(self, content: bytes) -> None:
         """See Backend."""
-        with _translated("write", self.path):
+        with atomic.translated("write", self.path):
             self._check_owned()
-            _write_new(self.path, content)
+            atomic.replace(self.path, content)
 
     def replace_journal(self, content: bytes) -> None:
         """See Backend."""
         self._close_journal()
-        with _translated("write", self._journal_path):
+        with atomic.translated("write", self._journal_path):
             self._check_owned()
-            _write_new(self._journal_path, content)
+            atomic.replace(self._journal_path, content)
 
     def append(self, frame: bytes) -> None:
         """See Backend."""
-        with _translated("write", self._journal_path):
+        with atomic.translated("write", self._journal_path):
             self._check_owned()
             if self._journal is None:
                 self._journal = files.open_to_append(self._journal_path)
@@ -79,7 +72,7 @@ class LocalState:
 
     def lock(self, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> LocalLock:
         """See Backend."""
-        with _translated("lock", self._lock_path):
+        with atomic.translated("lock", self._lock_path):
             replaced = 0
             while replaced < _REPLACED_LOCKS:
                 descriptor = files.open_lock(self._lock_path)
@@ -109,43 +102,6 @@ class LocalState:
             raise StateError(
                 f"{self._lock_path} keeps being replaced", hint="Nothing may rename or remove the lock file."
             )
-
-    def save_emergency(self, content: bytes) -> str:
-        """See Backend."""
-        problem: OSError | None = None
-        for path in self._emergencies:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # What an earlier emergency left is added to: nobody has folded it in yet.
-                earlier = files.read(path) or b""
-                _write_new(path, earlier + content)
-            except OSError as error:
-                problem = error
-            else:
-                return str(path)
-        raise StateError(f"no place takes an emergency file: {problem}") from problem
-
-    def read_emergencies(self) -> list[tuple[str, bytes]]:
-        """See Backend."""
-        found = []
-        for path in self._emergencies:
-            try:
-                content = files.read(path)
-            except OSError as error:
-                # A home that is no folder, or not ours, holds nothing of ours.
-                if path != self._emergencies[0] and error.errno in (errno.ENOTDIR, errno.EACCES):
-                    continue
-                raise StateError(f"cannot read {path}: {error.strerror}", hint=_hint(error)) from error
-            if content is not None:
-                found.append((str(path), content))
-        return found
-
-    def remove_emergency(self, place: str) -> None:
-        """See Backend."""
-        path = Path(place)
-        with _translated("write", path):
-            files.remove(path)
-            files.sync_folder(path.parent)
 
     def _check_owned(self) -> None:
         """Raise StateError where the lock or the journal is not the file any more that this writer opened."""
@@ -183,26 +139,6 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    """Put a file in `path`'s place: a crash at any instant leaves the old one or the new one, whole. Raises OSError."""
-    temporary = _beside(path, ".tmp")
-    # A crash may have left one behind; the lock says that nobody is writing it now.
-    files.remove(temporary)
-    try:
-        descriptor = files.create(temporary)
-        try:
-            files.write(descriptor, content)
-            files.sync(descriptor)
-        finally:
-            os.close(descriptor)
-        files.rename(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            files.remove(temporary)
-        raise
-    files.sync_folder(path.parent)
-
-
 def _describe(descriptor: int, holder: LockHolder) -> None:
     """Write down who holds the lock; that it could not be written does not weaken the lock."""
     with contextlib.suppress(OSError):
@@ -224,25 +160,3 @@ def _same_file(descriptor: int, path: Path) -> bool:
         return False
     here = os.fstat(descriptor)
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
-
-@contextlib.contextmanager
-def _translated(verb: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StateError(f"cannot {verb} {path}: {error.strerror}", hint=_hint(error)) from error
-
-
-def _hint(error: OSError) -> str:
-    match error.errno:
-        case errno.ELOOP:
-            return "It is a symbolic link; imgctl opens states without following links. Name the file itself."
-        case errno.ENOSPC | errno.EDQUOT:
-            return "Make room on the disk, then run the command again: nothing that was recorded is lost."
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            return "Give this user the right to write to the folder, or keep the state elsewhere with --state."
-        case errno.ENOENT:
-            return "Create the folder first, or name another place with --state."
-        case _:
-            return ""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from reconciler.errors import StateError
 from reconciler.model.record import Recorded
 from reconciler.state import journal
 from reconciler.state.codec import Stored, decode, replay
+from reconciler.state.emergency import EmergencyFiles
 
 # A fold takes two renames; a reader that meets so many of them in a row meets something else.
 _READS = 50
@@ -18,16 +19,30 @@ _READS = 50
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """Who holds a lock, for messages: what counts is the lock itself. `since` is UTC, ISO 8601."""
+    """Who holds a lock, for messages: what counts is the lock itself.
+
+    `since` is UTC, ISO 8601; `run` is the CI run's URL, empty outside CI.
+    """
 
     who: str
     host: str
     pid: int
     since: str
     operation: str
+    run: str = ""
 
     def __str__(self) -> str:
-        return f"{self.who} on {self.host} (process {self.pid}), since {self.since}, for {self.operation}"
+        run = f", run {self.run}" if self.run else ""
+        return f"{self.who} on {self.host} (process {self.pid}), since {self.since}, for {self.operation}{run}"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLock:
+    """A lock that somebody holds, as the place itself tells of it; `holder` is in words, `record` as it was told."""
+
+    id: str
+    holder: str
+    record: Mapping[str, object] = field(default_factory=dict)
 
 
 class Lock(Protocol):
@@ -41,7 +56,7 @@ class Lock(Protocol):
 
 
 class Backend(Protocol):
-    """Where the bytes of a state live: a document, its journal, and what an emergency left. Dumb on purpose.
+    """Where the bytes of a state live: a document, and the journal beside it. Dumb on purpose.
 
     What the bytes mean is the store's business. Everything that writes is durable on return, or raises StateError.
     """
@@ -70,23 +85,54 @@ class Backend(Protocol):
         """Add a frame to the journal, in one write."""
         ...
 
-    def save_emergency(self, content: bytes) -> str:
-        """Keep something wherever it can still be kept; says where."""
+
+@runtime_checkable
+class OutlivingLock(Protocol):
+    """What a backend has besides where its lock outlives its owner: a person decides that the owner is dead."""
+
+    def held_lock(self) -> HeldLock | None:
+        """The lock as it is now, None where nobody holds it. Raises StateError."""
         ...
 
-    def read_emergencies(self) -> list[tuple[str, bytes]]:
-        """What emergencies have left, each with its place."""
-        ...
-
-    def remove_emergency(self, place: str) -> None:
-        """Forget what an emergency left."""
+    def force_unlock(self, lock: HeldLock) -> bool:
+        """Take that lock away from its owner; False where it was given back already. Raises StateError."""
         ...
 
 
-def read(backend: Backend) -> Recorded:
-    """The state as a reader sees it; `exists` is False where none was found. Raises StateError where it is damaged."""
-    recorded, _, _ = read_with_journal(backend)
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A state's place: where its bytes live, and where job IDs are kept when it takes nothing any more."""
+
+    backend: Backend
+    emergencies: EmergencyFiles
+
+    def __str__(self) -> str:
+        return str(self.backend)
+
+
+def read(store: Store) -> Recorded:
+    """The state as a reader sees it; `exists` is False where none was found.
+
+    Raises StateError where it is damaged, or was moved elsewhere.
+    """
+    recorded, _, _ = read_with_journal(store.backend)
+    check_not_moved(recorded, str(store))
     return recorded
+
+
+def check_not_moved(recorded: Recorded, place: str) -> None:
+    """Raise StateError where a state is kept elsewhere by now: what is left behind is out of date."""
+    if recorded.moved_to:
+        raise StateError(
+            f"the state at {place} was moved to {recorded.moved_to}",
+            hint="Name the new place: --state, IMGCTL_STATE, or `state:` in the manifest.",
+        )
+
+
+def read_whole(store: Store) -> tuple[Recorded, int]:
+    """The state wherever it was moved, and the number of the last frame in it. Raises StateError."""
+    recorded, found, folded = read_with_journal(store.backend)
+    return recorded, folded if found is None else max(found.last, folded)
 
 
 def read_with_journal(backend: Backend) -> tuple[Recorded, journal.Journal | None, int]:

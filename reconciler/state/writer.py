@@ -8,13 +8,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from reconciler.errors import StateError
+from reconciler.errors import ImgctlError, StateError
 from reconciler.model.record import Recorded
 from reconciler.state import emergency, journal
 from reconciler.state.codec import encode, encode_patch
 from reconciler.state.document import Document
 from reconciler.state.events import BuildSubmitted, Event
-from reconciler.state.store import Backend, LockHolder, read_with_journal
+from reconciler.state.store import LockHolder, Store, check_not_moved, read_with_journal
 
 # The journal is folded into the document when it has grown beyond this, and beyond the document, in bytes: so an event
 # costs the same whatever the fleet's size.
@@ -24,7 +24,7 @@ _FOLD_BEYOND = 1 << 20
 class Writer:
     """The only writer of a state, from entering to leaving.
 
-        with Writer(backend, holder) as writer:
+        with Writer(store, holder) as writer:
             await writer.commit(event, …)      # durable on return
 
     Events that arrive while a write is under way go to disk together with the next one. The first write that fails ends
@@ -32,9 +32,10 @@ class Writer:
     first. `wait` decides what happens while another process holds the lock, see Backend.
     """
 
-    def __init__(self, backend: Backend, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> None:
-        self._backend = backend
-        self._lock = backend.lock(holder, wait)
+    def __init__(self, store: Store, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> None:
+        self._backend = store.backend
+        self._emergencies = store.emergencies
+        self._lock = store.backend.lock(holder, wait)
         self._waiting: list[asyncio.Future[None]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._broken: StateError | None = None
@@ -44,18 +45,18 @@ class Writer:
         self._begun = False
         try:
             self._open()
-        except BaseException:
-            self._unlock()
+        except BaseException as error:
+            self._unlock_after(error)
             raise
 
     def _open(self) -> None:
         recorded, found, folded = read_with_journal(self._backend)
+        check_not_moved(recorded, str(self._backend))
         self._document = Document(recorded)
         if found is not None:
-            last = found.frames[-1][0] if found.frames else found.header.after
             # A frame with a number that the document has passed already would never be read.
-            self._number = max(last, folded)
-        found_jobs = emergency.missing_jobs(self._backend, recorded)
+            self._number = max(found.last, folded)
+        found_jobs = emergency.missing_jobs(self._emergencies, recorded)
         for event in found_jobs:
             self._document.apply(event)
         if found_jobs or (found is not None and (found.frames or found.torn or found.header.after < folded)):
@@ -64,7 +65,7 @@ class Writer:
         elif found is not None:
             self._begun = True
         # Files with job IDs of which this state knows nothing: for a person to look at.
-        self.foreign_emergencies = emergency.clear(self._backend, self.recorded)
+        self.foreign_emergencies = emergency.clear(self._emergencies, self.recorded)
         self._document.take_patch()
 
     @property
@@ -79,9 +80,14 @@ class Writer:
         except StateError:
             jobs = [event for event in events if isinstance(event, BuildSubmitted)]
             if self._broken is not None and jobs:
-                place = emergency.save(self._backend, self.recorded, jobs)
+                place = emergency.save(self._emergencies, self.recorded, jobs)
                 raise StateError(self._broken.summary, hint=f"{self._broken.hint}\n{place}".strip()) from self._broken
             raise
+
+    async def replace(self, recorded: Recorded) -> None:
+        """Put a whole other state in the place of this one; on return it is durable. Raises StateError."""
+        self._document = Document(recorded)
+        await asyncio.to_thread(self._fold, encode(recorded, self._number))
 
     async def _commit(self, events: tuple[Event, ...]) -> None:
         if self._broken is not None:
@@ -146,7 +152,17 @@ class Writer:
                 with suppress(StateError):
                     self._fold(encode(self.recorded, self._number))
         finally:
+            self._unlock_after(error)
+
+    def _unlock_after(self, error: BaseException | None) -> None:
+        """Give the lock back. Where it stays, and something else went wrong before, that is said along with it."""
+        try:
             self._unlock()
+        except StateError as stays:
+            if error is None:
+                raise
+            if isinstance(error, ImgctlError):
+                error.hint = "\n".join(text for text in (error.hint, stays.summary, stays.hint) if text)
 
     def _unlock(self) -> None:
         self._lock.__exit__(None, None, None)

@@ -118,13 +118,6 @@ def test_a_document_without_its_journal_or_older_than_it_is_noticed(
     assert cloud.ledger["received"] == 3
 
 
-def test_a_remote_state_is_not_promised(imgctl: Imgctl, write_manifest: WriteManifest) -> None:
-    write_manifest(state={"url": "https://example.com/state"})
-    ran = imgctl("plan", "--no-refresh")
-    assert ran.code == 1
-    assert "keeps state in a local file" in ran.err
-
-
 def test_the_pins_of_a_workflow_hold(imgctl: Imgctl, write_manifest: WriteManifest) -> None:
     write_manifest(project_id="a" * 32, region="cn-north-4")
     for pin, value in (("IMGCTL_PROJECT_ID", "b" * 32), ("IMGCTL_PROVIDER", "simulator")):

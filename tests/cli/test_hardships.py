@@ -19,6 +19,7 @@ from reconciler.errors import CloudError, NotFound, OutcomeUnknown, RequestNotSe
 from reconciler.execution import readings
 from reconciler.model.observed import ObservedServer
 from reconciler.state.local import LocalState
+from reconciler.state.open import local_store
 from tests.support import SERVER_IDS, Imgctl, StartCloud, WriteManifest
 
 OFFICE, CAD, WEB = SERVER_IDS
@@ -390,7 +391,7 @@ def test_an_emergency_is_found_by_any_spelling_and_never_thrown_away_unread(
     home = Path(os.environ["HOME"])
     (folder / "sub").mkdir()
     spellings = {
-        LocalState(path, home)._emergencies[1]
+        local_store(path, home).emergencies.places[1]
         for path in (Path("imgctl.state.json"), folder / "imgctl.state.json", Path("sub/../imgctl.state.json"))
     }
     assert len(spellings) == 1

@@ -60,6 +60,7 @@ class Order:
     mutant: str = ""
     fold_beyond: int | None = None
     read_timeout: float | None = None
+    state_pauses: list[float] | None = None
 
 
 class Shim:
@@ -221,6 +222,10 @@ def _become(order: Order) -> int:
 
         timeout = httpx.Timeout(connect=10.0, read=order.read_timeout, write=30.0, pool=None)
         sending.TIMEOUT = connect.TIMEOUT = timeout  # type: ignore[attr-defined]
+    if order.state_pauses is not None:
+        from reconciler.state import http
+
+        http.PAUSES = tuple(order.state_pauses)  # type: ignore[assignment]
     # A mutant is part of the code: the shim sees what it does.
     Shim(order).install()
     if order.mutant:

@@ -21,8 +21,8 @@ from urllib.request import Request, urlopen
 from reconciler.errors import StateError
 from reconciler.model.record import BuildStatus, Recorded
 from reconciler.simulator import World, serving
-from reconciler.state.local import LocalState
-from reconciler.state.store import read
+from reconciler.state.open import local_store
+from reconciler.state.store import Store, read
 
 ROOT = Path(__file__).parents[2]
 QUIET_TIME = 0.9
@@ -127,8 +127,8 @@ class Fleet:
         return self.folder / "work"
 
     @property
-    def state(self) -> LocalState:
-        return LocalState(self.work / "imgctl.state.json", self.folder)
+    def state(self) -> Store:
+        return local_store(self.work / "imgctl.state.json", self.folder)
 
     def declare(self, release: str, *, described: str = "") -> None:
         """Write the manifest: every server of the world, an image named after the release.

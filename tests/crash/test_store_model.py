@@ -1,100 +1,28 @@
-"""The store against a model: whatever is committed, cut off, torn and folded, nothing committed is lost or made up."""
+"""The store in local files against a model, and what a crash leaves at the end of a journal there."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
-import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import precondition, rule
 
-from reconciler.errors import StateLocked
-from reconciler.model.record import Build, BuildStatus, Recorded
-from reconciler.model.spec import ImageSpec, Limits
-from reconciler.state import events, files, writer
-from reconciler.state.document import Document
+from reconciler.model.spec import Limits
 from reconciler.state.journal import encode_frame
-from reconciler.state.local import LocalState
-from reconciler.state.store import LockHolder, read
+from reconciler.state.open import local_store
+from reconciler.state.store import read
 from reconciler.state.writer import Writer
-
-_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-_HOLDER = LockHolder("tester", "host", 1, "2026-01-02T03:04:05Z", "apply")
-_SERVERS = st.sampled_from(["one", "two", "three"])
-_OPERATIONS = ("create", "open_to_append", "write", "sync", "rename", "remove", "sync_folder")
+from tests.state.conformance import ALICE, BOB, commit, intended, noted
+from tests.state.model import Store, check
+from tests.state.places import Place, Servers, local
 
 
-@contextmanager
-def _watched(at_each: Callable[[], None]) -> Iterator[None]:
-    """Calls `at_each` before and after every system call that changes the state's folder."""
-    with pytest.MonkeyPatch.context() as patch:
-
-        def watch(real: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*arguments: Any) -> Any:
-                at_each()
-                result = real(*arguments)
-                at_each()
-                return result
-
-            return call
-
-        for name in _OPERATIONS:
-            patch.setattr(files, name, watch(getattr(files, name)))
-        yield
-
-
-class Store(RuleBasedStateMachine):
-    """A state's files, at most one writer of them, and beside them what they should say."""
+class Local(Store):
+    """A state's files."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
-        self.backend = LocalState(self.folder / "state.json")
-        self.writer: Writer | None = None
-        self.model = Recorded()
-        self.number = 0
-        self.patch = pytest.MonkeyPatch()
-
-    @initialize(fold_beyond=st.sampled_from([0, 300, 1 << 20]))
-    def begin(self, fold_beyond: int) -> None:
-        self.patch.setattr(writer, "_FOLD_BEYOND", fold_beyond)
-
-    def teardown(self) -> None:
-        self.patch.undo()
-        if self.writer is not None:
-            self.writer._unlock()
-        shutil.rmtree(self.folder)
-
-    # A writer comes and goes
-
-    @precondition(lambda self: self.writer is None)
-    @rule()
-    def open(self) -> None:
-        with self._only(self.model):
-            self.writer = Writer(self.backend, _HOLDER)
-        assert self.writer.recorded.servers == self.model.servers
-
-    @precondition(lambda self: self.writer is not None)
-    @rule()
-    def close(self) -> None:
-        with self._only(self.model):
-            self._taken().__exit__(None, None, None)
-        self.writer = None
-
-    @precondition(lambda self: self.writer is not None)
-    @rule()
-    def crash(self) -> None:
-        """The writer is gone, and its lock with it; nothing was folded."""
-        self._taken()._unlock()
-        self.writer = None
+        super().__init__(_place)
 
     @precondition(lambda self: self.writer is None and (self.folder / "state.json.journal").exists())
     @rule(garbage=st.binary(min_size=1, max_size=60), length=st.integers(1, 2000), kind=st.integers(0, 2))
@@ -107,134 +35,27 @@ class Store(RuleBasedStateMachine):
         with (self.folder / "state.json.journal").open("ab") as journal:
             journal.write(tail)
 
-    @precondition(lambda self: self.writer is not None)
-    @rule()
-    def lock_again(self) -> None:
-        with pytest.raises(StateLocked):
-            Writer(LocalState(self.backend.path), _HOLDER)
 
-    # Things happen
-
-    @precondition(lambda self: self.writer is not None)
-    @rule(servers=st.lists(_SERVERS, min_size=1, max_size=3, unique=True), ends=st.sampled_from(BuildStatus))
-    def commit(self, servers: list[str], ends: BuildStatus) -> None:
-        """Each server goes a step further, all at the same time."""
-        happened = [self._next(server_id, ends) for server_id in servers]
-        self._commit([[event] for event in happened])
-
-    @precondition(lambda self: self.writer is not None)
-    @rule(changes=st.integers(0, 5))
-    def note(self, changes: int) -> None:
-        self._commit([[events.GuardsNoted(Limits(changes))]])
-
-    @precondition(lambda self: any(not record.in_flight for record in self.model.servers.values()))
-    @rule(data=st.data())
-    def retire(self, data: st.DataObject) -> None:
-        idle = sorted(server for server, record in self.model.servers.items() if not record.in_flight)
-        if self.writer is not None:
-            self._commit([[events.Retired(data.draw(st.sampled_from(idle)), _AT)]])
-
-    @invariant()
-    def readers_see_what_was_committed(self) -> None:
-        self._compare(read(self.backend), self.model)
-
-    # How
-
-    def _taken(self) -> Writer:
-        assert self.writer is not None
-        return self.writer
-
-    def _next(self, server_id: str, ends: BuildStatus) -> events.Event:
-        record = self.model.servers.get(server_id)
-        attempt = record.attempt if record is not None else None
-        if attempt is None or not attempt.status.in_flight:
-            self.number += 1
-            spec = ImageSpec(f"{server_id}-{self.number}", triggers={"x": "y" * (self.number % 50)})
-            return events.BuildIntended(
-                server_id, server_id, Build(f"a{self.number}", spec, BuildStatus.INTENT, _AT), protect=True
-            )
-        if attempt.status is BuildStatus.INTENT and ends is not BuildStatus.REFUSED:
-            return events.BuildSubmitted(server_id, attempt.attempt_id, f"j{self.number}")
-        if attempt.status is BuildStatus.RUNNING and ends is BuildStatus.SUCCEEDED:
-            return events.BuildEnded(server_id, attempt.attempt_id, ends, _AT, image_id=f"i{self.number}")
-        return events.BuildEnded(server_id, attempt.attempt_id, BuildStatus.REFUSED, _AT)
-
-    def _commit(self, batches: list[list[events.Event]]) -> None:
-        """Commit batches at the same time; a reader that comes in between sees some of them, in their order."""
-        document = Document(self.model)
-        states = [self.model]
-        for batch in batches:
-            for event in batch:
-                document.apply(event)
-            states.append(_frozen(document.view()))
-        # A new state gets its lineage from the writer.
-        final = _frozen(states[-1], self._taken().recorded.lineage)
-
-        async def all_of_them() -> None:
-            await asyncio.gather(*(self._taken().commit(*batch) for batch in batches))
-
-        with self._only(*states[:-1], final):
-            asyncio.run(all_of_them())
-        self.model = final
-
-    @contextmanager
-    def _only(self, *allowed: Recorded) -> Iterator[None]:
-        """Meanwhile readers see one of these states, and never an earlier one after a later one."""
-        newest = 0
-
-        def look() -> None:
-            nonlocal newest
-            seen = read(LocalState(self.backend.path))
-            position = next((at for at, state in enumerate(allowed) if _same(seen, state)), None)
-            assert position is not None, f"a reader saw {seen}, which is none of {allowed}"
-            assert position >= newest
-            newest = position
-
-        with _watched(look):
-            yield
-
-    @staticmethod
-    def _compare(found: Recorded, expected: Recorded) -> None:
-        assert _same(found, expected), f"{found} is not {expected}"
+def _place(folder: Path) -> AbstractContextManager[Place]:
+    return local(folder, Servers.none())
 
 
-def _frozen(state: Recorded, lineage: str | None = None) -> Recorded:
-    return Recorded(
-        lineage=state.lineage if lineage is None else lineage,
-        serial=state.serial,
-        bound_to=state.bound_to,
-        servers=dict(state.servers),
-        retired=dict(state.retired),
-        limits=state.limits,
-        exists=True,
-    )
-
-
-def _same(found: Recorded, expected: Recorded) -> bool:
-    parts = ("exists", "serial", "servers", "retired", "limits", "bound_to")
-    lineage = not expected.exists or found.lineage == expected.lineage
-    return lineage and all(getattr(found, part) == getattr(expected, part) for part in parts)
-
-
-TestStore = Store.TestCase
-TestStore.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+def test_the_store_keeps_what_was_committed() -> None:
+    check(Local, examples=40)
 
 
 def test_a_journal_that_lost_what_its_document_has_is_begun_anew(tmp_path: Path) -> None:
     """A run is killed before it syncs a frame, the next one folds it in, and then the power fails."""
-    backend = LocalState(tmp_path / "state.json")
-    build = Build("a1", ImageSpec("x"), BuildStatus.INTENT, _AT)
-    with Writer(backend, _HOLDER) as first:
-        asyncio.run(first.commit(events.GuardsNoted(Limits(1))))
-        before = backend.read_journal()
-        asyncio.run(first.commit(events.GuardsNoted(Limits(2))))
+    store = local_store(tmp_path / "state.json")
+    with Writer(store, ALICE) as first:
+        commit(first, noted(1))
+        before = store.backend.read_journal()
+        commit(first, noted(2))
     assert before is not None
     (tmp_path / "state.json.journal").write_bytes(before)
-    assert read(backend).limits == Limits(2)
-    second = Writer(backend, _HOLDER)
-    asyncio.run(second.commit(events.BuildIntended("s1", "one", build)))
+    assert read(store).limits == Limits(2)
+    second = Writer(store, BOB)
+    commit(second, intended("one"))
     # Killed here: what was said to be durable is read.
-    assert read(LocalState(tmp_path / "state.json")).servers["s1"].attempt == build
+    assert read(local_store(tmp_path / "state.json")).servers["one"].attempt is not None
     second._unlock()

@@ -82,4 +82,6 @@ def states(draw: st.DrawFn) -> Recorded:
         retired=some(),
         limits=draw(st.builds(Limits, counts, counts, counts)),
         exists=True,
+        state_url=draw(st.none() | texts),
+        moved_to=draw(texts),
     )

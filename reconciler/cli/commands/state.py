@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
+from reconciler.cli.commands import whole_state
 from reconciler.cli.commands.show import command as show_command
 from reconciler.cli.console import Console
 from reconciler.cli.flags import LockFlags, ManifestFlags
@@ -22,7 +23,7 @@ from reconciler.state import events
 
 @click.group(name="state")
 def command() -> None:
-    """Look at the records, and correct them by hand. Every correction is journalled like an apply.
+    """Look at the records, correct them by hand, and keep them elsewhere. Corrections are journalled like an apply.
 
     \b
     Example:
@@ -54,6 +55,8 @@ def list_records(console: Console, *, source: ManifestFlags, state: str | None, 
 
 
 command.add_command(show_command)
+for each in (whole_state.pull, whole_state.push, whole_state.migrate, whole_state.force_unlock):
+    command.add_command(each)
 
 
 @command.command(name="rm")

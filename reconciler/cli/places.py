@@ -1,0 +1,104 @@
+"""Where a state is: as the flag, the environment or the manifest says it, and with which credentials it is asked for.
+
+A manifest comes with a pull request, whose author may be anybody. So a host that only the manifest names is asked for
+nothing, let alone sent credentials, unless IMGCTL_STATE_HOST names that very host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from reconciler.errors import UsageError
+from reconciler.state.address import Credentials, HttpAddress, ObjectPlace
+from reconciler.state.open import http_store, local_store, object_store
+from reconciler.state.store import Store
+
+STATE_NAME = "imgctl.state.json"
+HOST_VARIABLE = "IMGCTL_STATE_HOST"
+# The second pair is what Terraform's own backend reads, and what GitLab's pages set.
+_CREDENTIALS = (("IMGCTL_STATE_USERNAME", "IMGCTL_STATE_PASSWORD"), ("TF_HTTP_USERNAME", "TF_HTTP_PASSWORD"))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A state's place. `local_path` is its file, or where that would be: what is kept beside it is found by it."""
+
+    store: Store
+    local_path: Path
+
+
+def find_place(environ: Mapping[str, str], file: Path, state: str | None, declared: str | None = None) -> Place:
+    """The place that `state` asks for, a path or a URL, or the manifest's own, otherwise beside the manifest.
+
+    `file` is the manifest. Nothing is opened. Raises UsageError.
+    """
+    folder = file if file.is_dir() else file.parent
+    if state and "://" not in state:
+        path = Path(state)
+        return Place(local_store(path, home(environ)), path)
+    if not state and not declared:
+        path = folder / STATE_NAME
+        return Place(local_store(path, home(environ)), path)
+    where = state or declared or ""
+    if where.startswith("s3://"):
+        place = ObjectPlace.parse(where)
+        if not state:
+            # A bucket can have the name of somebody's host; then only the form that says what it is will do.
+            names = {f"s3://{place.bucket}", *([] if "." in place.bucket else [place.bucket])}
+            _check_allowed(f"s3://{place.bucket}", environ, environ.get(HOST_VARIABLE) in names)
+        return Place(object_store(place, environ, folder, home(environ)), folder / STATE_NAME)
+    address = HttpAddress.parse(where)
+    if not state:
+        _check_allowed(address.place, environ, address.is_at(environ.get(HOST_VARIABLE, "")))
+    store = http_store(address, _credentials(environ), folder, home(environ))
+    return Place(store, folder / STATE_NAME)
+
+
+def same_host(one: Store, other: Store) -> bool:
+    """False where the same credentials would reach two hosts."""
+    hosts = {url.netloc for store in (one, other) if (url := urlsplit(str(store))).scheme in ("https", "http")}
+    return len(hosts) < 2
+
+
+def home(environ: Mapping[str, str]) -> Path | None:
+    """The user's home folder, as far as the environment names one."""
+    found = Path(environ.get("HOME") or "")
+    return found if found.is_absolute() else None
+
+
+def _check_allowed(place: str, environ: Mapping[str, str], is_it: bool) -> None:
+    """Raise UsageError where the environment does not allow the host, or the bucket, that only a manifest names."""
+    allowed = environ.get(HOST_VARIABLE)
+    if not allowed:
+        raise UsageError(
+            f"only the manifest says that the state is at {place}",
+            hint=f"So that a pull request cannot send credentials elsewhere, nothing is sent there before the "
+            f"environment allows that host: {HOST_VARIABLE}={place}\n"
+            "Or name the state yourself, with --state or IMGCTL_STATE.",
+        )
+    if not is_it:
+        raise UsageError(
+            f"the manifest keeps the state at {place}, and {HOST_VARIABLE} allows only {allowed}",
+            hint=f"Correct the manifest, or {HOST_VARIABLE}.",
+        )
+
+
+def _credentials(environ: Mapping[str, str]) -> Credentials | None:
+    for names in _CREDENTIALS:
+        given = [name for name in names if environ.get(name)]
+        if not given:
+            continue
+        if len(given) < len(names):
+            missing = next(name for name in names if name not in given)
+            raise UsageError(f"{given[0]} is set, {missing} is not", hint=f"Set {missing}, or unset {given[0]}.")
+        username, password = (environ[name] for name in names)
+        if ":" in username or not (username + password).isprintable():
+            raise UsageError(
+                f"{names[0]} and {names[1]} cannot be sent",
+                hint="A user name has no colon in it, and neither has line ends or other unprintable characters.",
+            )
+        return Credentials(username, password, f"{names[0]} and {names[1]}")
+    return None
