@@ -16,7 +16,11 @@ from reconciler.state import events
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Some records as they are from now on, by server id; None where there is none any more."""
+    """Some records as they are from now on, by server id; None where there is none any more.
+
+    It is made of so many `events`. `settles`: some of them were of no one server, and what the patch says of the whole
+    state was decided by them.
+    """
 
     serial: int
     bound_to: Binding | None
@@ -25,6 +29,8 @@ class Patch:
     retired: Mapping[str, Record | None]
     state_url: str | None = None
     moved_to: str = ""
+    events: int = 0
+    settles: bool = False
 
 
 class Document:
@@ -45,6 +51,8 @@ class Document:
         self._servers = dict(recorded.servers)
         self._retired = dict(recorded.retired)
         self._touched: set[str] = set()
+        self._events = 0
+        self._settled = False
 
     @property
     def lineage(self) -> str:
@@ -68,6 +76,8 @@ class Document:
     def take_patch(self) -> Patch:
         """What has changed since this was last asked: the touched records as they are now, gone ones as None."""
         touched, self._touched = self._touched, set()
+        happened, self._events = self._events, 0
+        settled, self._settled = self._settled, False
         return Patch(
             serial=self._serial,
             bound_to=self._bound_to,
@@ -76,7 +86,23 @@ class Document:
             retired={server_id: self._retired.get(server_id) for server_id in sorted(touched)},
             state_url=self._state_url,
             moved_to=self._moved_to,
+            events=happened,
+            settles=settled,
         )
+
+    def merge(self, patch: Patch) -> None:
+        """Take in what another run has written: its own records, and what it settled of the whole state."""
+        for records, changed in ((self._servers, patch.servers), (self._retired, patch.retired)):
+            for server_id, record in changed.items():
+                if record is None:
+                    records.pop(server_id, None)
+                else:
+                    records[server_id] = record
+        if patch.settles and not self._settled:
+            self._limits, self._state_url, self._moved_to = patch.limits, patch.state_url, patch.moved_to
+        self._bound_to = self._bound_to or patch.bound_to
+        self._serial += patch.events
+        self._exists = True
 
     def apply(self, event: events.Event) -> None:
         """Change the document by one event and count it."""
@@ -125,6 +151,8 @@ class Document:
             case _:
                 assert_never(event)
         self._serial += 1
+        self._events += 1
+        self._settled = self._settled or isinstance(event, events.WHOLE)
         self._exists = True
 
     def _note_guards(self, event: events.GuardsNoted) -> None:

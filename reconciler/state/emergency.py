@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from reconciler.errors import StateError
@@ -30,9 +30,11 @@ class EmergencyFiles:
         for path in self.places:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                # What an earlier emergency left is added to: nobody has folded it in yet.
-                earlier = files.read(path) or b""
-                atomic.replace(path, earlier + content)
+                # Where many runs share a state, all of them lose it at the same moment.
+                with files.alone_in(path.parent):
+                    # What an earlier emergency left is added to: nobody has folded it in yet.
+                    earlier = files.read(path) or b""
+                    atomic.replace(path, earlier + content)
             except OSError as error:
                 problem = error
             else:
@@ -54,12 +56,13 @@ class EmergencyFiles:
                 found.append((str(path), content))
         return found
 
-    def remove(self, place: str) -> None:
-        """Forget what an emergency left. Raises StateError."""
+    def remove(self, place: str, content: bytes) -> None:
+        """Forget what an emergency left, unless something was added to it since it was read. Raises StateError."""
         path = Path(place)
-        with atomic.translated("write", path):
-            files.remove(path)
-            files.sync_folder(path.parent)
+        with atomic.translated("write", path), files.alone_in(path.parent):
+            if files.read(path) == content:
+                files.remove(path)
+                files.sync_folder(path.parent)
 
 
 def save(emergencies: EmergencyFiles, recorded: Recorded, jobs: Iterable[BuildSubmitted]) -> str:
@@ -93,15 +96,19 @@ def missing_jobs(emergencies: EmergencyFiles, recorded: Recorded) -> list[BuildS
     ]
 
 
-def clear(emergencies: EmergencyFiles, recorded: Recorded) -> list[str]:
-    """Remove the files of emergencies whose jobs the state has; says which files stay, since it does not know a job."""
+def clear(emergencies: EmergencyFiles, recorded: Recorded, later: Collection[str] = ()) -> list[str]:
+    """Remove the files of emergencies whose jobs the state has; says which files have a job that it does not know.
+
+    Jobs to be recorded `later`, once somebody may write their servers, stay without a word.
+    """
     builds = (build for record in recorded.all_records for build in record.builds)
     known = {build.job_id for build in builds}
     kept = []
     for place, content in emergencies.read():
-        if all(job.job_id in known for _, job in _read(place, content)):
-            emergencies.remove(place)
-        else:
+        unknown = {job.job_id for _, job in _read(place, content)} - known
+        if not unknown:
+            emergencies.remove(place, content)
+        elif not unknown <= set(later):
             kept.append(place)
     return kept
 

@@ -130,6 +130,9 @@ class Moved:
     place: str
 
 
+# The events that are of no one server.
+WHOLE = (Bound, GuardsNoted, Moved)
+
 Event = (
     Bound
     | GuardsNoted

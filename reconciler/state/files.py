@@ -5,8 +5,10 @@ They stand apart so that a test can put itself before and after each of them: a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.errors import StateError
@@ -92,6 +94,20 @@ def lock(descriptor: int) -> None:
 def unlock(descriptor: int) -> None:
     """Give the lock back; the end of the process does the same."""
     os.close(descriptor)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep others that say the same out of a folder for a moment, if it knows locks at all. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError, ImportError):
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_regular(descriptor: int, path: Path) -> None:

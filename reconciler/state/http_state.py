@@ -55,8 +55,9 @@ from typing import Any, Self
 
 from reconciler.errors import StateError, StateLocked
 from reconciler.state.http import StateServer
+from reconciler.state.journaled import Journaled
 from reconciler.state.lock_record import held_lock, new_record
-from reconciler.state.store import HeldLock, LockHolder
+from reconciler.state.store import HeldLock, LockHolder, Wait
 
 # A write to the journal carries no more than this and one frame, in characters.
 SEGMENT = 32 * 1024
@@ -77,7 +78,7 @@ class _End:
         return {"serial": self.serial, "imgctl": "journal", "previous": self.previous, "text": self.text}
 
 
-class HttpState:
+class HttpState(Journaled):
     """See Backend and OutlivingLock."""
 
     def __init__(self, server: StateServer) -> None:
@@ -98,7 +99,7 @@ class HttpState:
         return str(self._server.address)
 
     def read_document(self) -> bytes | None:
-        """See Backend."""
+        """See Journaled."""
         found = self._server.read("")
         self._document_serial = 0 if found is None else self._serial(found, "document", "")
         if found is None:
@@ -109,7 +110,7 @@ class HttpState:
         return json.dumps(document, ensure_ascii=False, indent=2).encode() + b"\n"
 
     def read_journal(self) -> bytes | None:
-        """See Backend."""
+        """See Journaled."""
         for _ in range(_TRIES):
             found = self._server.read(_JOURNAL)
             if found is None:
@@ -129,7 +130,7 @@ class HttpState:
         )
 
     def replace_document(self, content: bytes) -> None:
-        """See Backend."""
+        """See Journaled."""
         self._check_locked()
         if self._document_serial is None:
             self.read_document()
@@ -141,7 +142,7 @@ class HttpState:
         self._document_serial = serial + 1
 
     def replace_journal(self, content: bytes) -> None:
-        """See Backend."""
+        """See Journaled."""
         old = list(self._segments)
         self._write_end(_End(self._known_end().serial + 1, text=content.decode()))
         self._segments = {}
@@ -151,7 +152,7 @@ class HttpState:
                 break
 
     def append(self, frame: bytes) -> None:
-        """See Backend."""
+        """See Journaled."""
         end, text = self._known_end(), frame.decode()
         previous = end.previous
         if end.text and len(end.text) + len(text) > SEGMENT:
@@ -165,8 +166,8 @@ class HttpState:
             text = end.text + text
         self._write_end(_End(end.serial + 1, previous, text))
 
-    def lock(self, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> HttpLock:
-        """See Backend."""
+    def lock(self, holder: LockHolder, wait: Wait | None = None) -> HttpLock:
+        """See Journaled."""
         record = new_record(holder, self._server.address.path)
         try:
             while (told := self._server.lock(self._mutex, record)) is not None:

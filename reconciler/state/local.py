@@ -13,12 +13,13 @@ from typing import Self
 
 from reconciler.errors import StateError, StateLocked
 from reconciler.state import atomic, files
-from reconciler.state.store import LockHolder
+from reconciler.state.journaled import Journaled
+from reconciler.state.store import LockHolder, Wait
 
 _REPLACED_LOCKS = 10
 
 
-class LocalState:
+class LocalState(Journaled):
     """The files of the state at `path`: `path` itself, `.journal` and `.lock`.
 
     All are regular files that only their owner can read, opened without following links. The lock file is never renamed
@@ -37,30 +38,30 @@ class LocalState:
         return str(self.path)
 
     def read_document(self) -> bytes | None:
-        """See Backend."""
+        """See Journaled."""
         with atomic.translated("read", self.path):
             return files.read(self.path)
 
     def read_journal(self) -> bytes | None:
-        """See Backend."""
+        """See Journaled."""
         with atomic.translated("read", self._journal_path):
             return files.read(self._journal_path)
 
     def replace_document(self, content: bytes) -> None:
-        """See Backend."""
+        """See Journaled."""
         with atomic.translated("write", self.path):
             self._check_owned()
             atomic.replace(self.path, content)
 
     def replace_journal(self, content: bytes) -> None:
-        """See Backend."""
+        """See Journaled."""
         self._close_journal()
         with atomic.translated("write", self._journal_path):
             self._check_owned()
             atomic.replace(self._journal_path, content)
 
     def append(self, frame: bytes) -> None:
-        """See Backend."""
+        """See Journaled."""
         with atomic.translated("write", self._journal_path):
             self._check_owned()
             if self._journal is None:
@@ -70,8 +71,8 @@ class LocalState:
             files.write(self._journal, frame)
             files.sync(self._journal)
 
-    def lock(self, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> LocalLock:
-        """See Backend."""
+    def lock(self, holder: LockHolder, wait: Wait | None = None) -> LocalLock:
+        """See Journaled."""
         with atomic.translated("lock", self._lock_path):
             replaced = 0
             while replaced < _REPLACED_LOCKS:

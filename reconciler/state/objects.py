@@ -43,9 +43,10 @@ from uuid import uuid4
 
 from reconciler.errors import StateError, StateLocked
 from reconciler.state.address import ObjectPlace
+from reconciler.state.journaled import Journaled
 from reconciler.state.lock_record import held_lock, new_record
 from reconciler.state.s3 import Bucket, Changed, Found
-from reconciler.state.store import HeldLock, LockHolder
+from reconciler.state.store import HeldLock, LockHolder, Wait
 
 # In bytes, of any object, and of the lock's: far more than a document of 10,000 servers or a holder's record has.
 _MOST = 1 << 26
@@ -74,7 +75,7 @@ class _Held:
     frames: int = 0
 
 
-class ObjectState:
+class ObjectState(Journaled):
     """The objects of the state at `place`."""
 
     def __init__(self, bucket: Bucket, place: ObjectPlace) -> None:
@@ -92,12 +93,12 @@ class ObjectState:
         return str(self._place)
 
     def read_document(self) -> bytes | None:
-        """See Backend."""
+        """See Journaled."""
         found = self._get(self._document_name)
         return None if found is None else found.content
 
     def read_journal(self) -> bytes | None:
-        """See Backend."""
+        """See Journaled."""
         for _ in range(_READS):
             head = self._get(self._head_name)
             if head is None:
@@ -117,21 +118,21 @@ class ObjectState:
         )
 
     def replace_document(self, content: bytes) -> None:
-        """See Backend."""
+        """See Journaled."""
         held = self._check_held()
         if self._document_name not in held.known:
             self.read_document()
         self._replace(self._document_name, content)
 
     def replace_journal(self, content: bytes) -> None:
-        """See Backend."""
+        """See Journaled."""
         held = self._check_held()
         self._begin(held, content)
         self._check_held()
         self._remove_before(held.generation)
 
     def append(self, frame: bytes) -> None:
-        """See Backend."""
+        """See Journaled."""
         held = self._taken()
         if held.own:
             name = self._frame_name(held.generation, held.frames + 1)
@@ -145,8 +146,8 @@ class ObjectState:
             self._begin(held, content + frame)
         self._check_held()
 
-    def lock(self, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> ObjectLock:
-        """See Backend."""
+    def lock(self, holder: LockHolder, wait: Wait | None = None) -> ObjectLock:
+        """See Journaled."""
         checked = False
         while True:
             there = self._bucket.get(self._lock_name, _MOST_LOCK)

@@ -1,20 +1,18 @@
-"""What a state is kept in, and reading it: without a lock, from one consistent moment."""
+"""What a state is kept in: the words that its backends, its readers and its writer share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from reconciler.errors import StateError
 from reconciler.model.record import Recorded
-from reconciler.state import journal
-from reconciler.state.codec import Stored, decode, replay
+from reconciler.state.document import Document, Patch
 from reconciler.state.emergency import EmergencyFiles
 
-# A fold takes two renames; a reader that meets so many of them in a row meets something else.
-_READS = 50
+# What to do while another run has what is asked for: called with each refusal, it waits, or raises it.
+Wait = Callable[[StateError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,44 +43,68 @@ class HeldLock:
     record: Mapping[str, object] = field(default_factory=dict)
 
 
-class Lock(Protocol):
-    """A held lock; leaving it gives it back."""
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What came of a claim: the servers that another run has, with who that is, in words; and, in its order, what
+    other runs have written meanwhile."""
 
-    def __enter__(self) -> Self: ...
+    refused: Mapping[str, str] = field(default_factory=dict)
+    changes: Sequence[Patch] = ()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+
+class Session(Protocol):
+    """A stay in a state as one that writes it, from `Backend.begin` to `end`. Everything here may raise StateError."""
+
+    @property
+    def recorded(self) -> Recorded:
+        """The state as it was when the stay began."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """True where nobody else may write any of it: there is nothing to claim then."""
+        ...
+
+    def claim(self, server_ids: Collection[str]) -> Claim:
+        """Become the only one to write these records, as far as no other run has them."""
+        ...
+
+    def release(self, server_ids: Collection[str]) -> None:
+        """Let others write these records."""
+        ...
+
+    async def write(self, document: Document, patch: Patch) -> Sequence[Patch]:
+        """Make a patch of the document durable; gives back what other runs have written meanwhile, in its order."""
+        ...
+
+    def write_now(self, document: Document, patch: Patch) -> None:
+        """The same for what is found at the beginning, outside of any event loop."""
+        ...
+
+    async def replace(self, document: Document) -> None:
+        """Put a whole other document in the place of the state."""
+        ...
+
+    def end(self, document: Document | None) -> None:
+        """Leave. With a document, what was written is tidied up; None where a write has failed."""
+        ...
 
 
 class Backend(Protocol):
-    """Where the bytes of a state live: a document, and the journal beside it. Dumb on purpose.
+    """Where a state lives. Its name is what a message says of the place."""
 
-    What the bytes mean is the store's business. Everything that writes is durable on return, or raises StateError.
-    """
+    def read(self) -> tuple[Recorded, int]:
+        """The state from one consistent moment, without a lock, and the number of the last write in it.
 
-    def read_document(self) -> bytes | None:
-        """The whole document, None where there is none."""
+        `exists` is False where there is none. Repairs nothing. Raises StateError where it is damaged.
+        """
         ...
 
-    def read_journal(self) -> bytes | None:
-        """The whole journal, its last write perhaps half done, None where there is none."""
-        ...
+    def begin(self, holder: LockHolder, wait: Wait | None = None, *, alone: bool = True) -> Session:
+        """Begin to write. `alone`: nobody else may write any of it meanwhile, which may be so in any case.
 
-    def lock(self, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> Lock:
-        """Become the only writer. Raises StateLocked; with `wait`, what that raises, called at each refusal."""
-        ...
-
-    def replace_document(self, content: bytes) -> None:
-        """Put a new document in the old one's place, in one step."""
-        ...
-
-    def replace_journal(self, content: bytes) -> None:
-        """Put a new journal in the old one's place, in one step."""
-        ...
-
-    def append(self, frame: bytes) -> None:
-        """Add a frame to the journal, in one write."""
+        Raises StateLocked, or with `wait` what that raises, called at each refusal; StateError; where it was moved too.
+        """
         ...
 
 
@@ -115,7 +137,7 @@ def read(store: Store) -> Recorded:
 
     Raises StateError where it is damaged, or was moved elsewhere.
     """
-    recorded, _, _ = read_with_journal(store.backend)
+    recorded, _ = store.backend.read()
     check_not_moved(recorded, str(store))
     return recorded
 
@@ -130,52 +152,5 @@ def check_not_moved(recorded: Recorded, place: str) -> None:
 
 
 def read_whole(store: Store) -> tuple[Recorded, int]:
-    """The state wherever it was moved, and the number of the last frame in it. Raises StateError."""
-    recorded, found, folded = read_with_journal(store.backend)
-    return recorded, folded if found is None else max(found.last, folded)
-
-
-def read_with_journal(backend: Backend) -> tuple[Recorded, journal.Journal | None, int]:
-    """The state with its journal's frames in it, the journal, and the last frame that the document has by itself.
-
-    Repairs nothing. The journal may end before that frame: a power loss took what a killed run had not synced, and the
-    run after it had folded it in already.
-    """
-    source = f"{backend}.journal"
-    problem = ""
-    for _ in range(_READS):
-        before = _header(backend.read_journal(), source)
-        content = backend.read_document()
-        after = backend.read_journal()
-        if before != _header(after, source):
-            # The writer folded in between: what was read does not belong together.
-            problem = "it keeps changing"
-            continue
-        if content is None:
-            if after is None:
-                return Recorded(), None, 0
-            problem = "its document is missing"
-            continue
-        stored = decode(content, str(backend))
-        if after is None:
-            return stored.recorded, None, stored.folded
-        found = journal.decode(after, source)
-        if found.header.lineage != stored.recorded.lineage:
-            problem = "it belongs to another document"
-        elif found.header.after > stored.folded:
-            problem = "its document is older than it is"
-        else:
-            return _replayed(stored, found, source), found, stored.folded
-    raise StateError(
-        f"{source} does not fit: {problem}",
-        hint="Restore the state and its journal together from a backup, from the same moment.",
-    )
-
-
-def _header(content: bytes | None, source: str) -> journal.Header | None:
-    return None if content is None else journal.decode_header(content, source)
-
-
-def _replayed(stored: Stored, found: journal.Journal, source: str) -> Recorded:
-    patches = (patch for number, patch in found.frames if number > stored.folded)
-    return replay(stored.recorded, patches, source)
+    """The state wherever it was moved, and the number of the last write in it. Raises StateError."""
+    return store.backend.read()

@@ -1,80 +1,105 @@
-"""Writing a state: one writer at a time, every event durable before its caller goes on."""
+"""Writing a state: every event durable before its caller goes on, events of one moment together."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from reconciler.errors import ImgctlError, StateError
+from reconciler.errors import ImgctlError, StateError, StateLocked
 from reconciler.model.record import Recorded
-from reconciler.state import emergency, journal
-from reconciler.state.codec import encode, encode_patch
+from reconciler.state import emergency
 from reconciler.state.document import Document
-from reconciler.state.events import BuildSubmitted, Event
-from reconciler.state.store import LockHolder, Store, check_not_moved, read_with_journal
-
-# The journal is folded into the document when it has grown beyond this, and beyond the document, in bytes: so an event
-# costs the same whatever the fleet's size.
-_FOLD_BEYOND = 1 << 20
+from reconciler.state.events import WHOLE, BuildSubmitted, Event, GuardsNoted
+from reconciler.state.store import LockHolder, Store, Wait
 
 
 class Writer:
-    """The only writer of a state, from entering to leaving.
+    """One that writes a state, from entering to leaving.
 
         with Writer(store, holder) as writer:
             await writer.commit(event, …)      # durable on return
 
-    Events that arrive while a write is under way go to disk together with the next one. The first write that fails ends
-    all writing: a job ID that is known and cannot be recorded goes to an emergency file, which the next writer takes in
-    first. `wait` decides what happens while another process holds the lock, see Backend.
+    Alone it may write everything. Otherwise it must `claim` each server before it commits an event of it; where the
+    backend knows no such leases, it is alone all the same and every claim is granted.
+
+    Events that arrive while a write is under way become durable together with the next one. The first write that fails
+    ends all writing: a job ID that is known and cannot be recorded goes to an emergency file, which the next writer
+    takes in first. `wait` decides what happens while another run has the lock or a claimed server.
     """
 
-    def __init__(self, store: Store, holder: LockHolder, wait: Callable[[StateError], None] | None = None) -> None:
-        self._backend = store.backend
+    def __init__(self, store: Store, holder: LockHolder, wait: Wait | None = None, *, alone: bool = True) -> None:
         self._emergencies = store.emergencies
-        self._lock = store.backend.lock(holder, wait)
+        self._wait = wait
         self._waiting: list[asyncio.Future[None]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._broken: StateError | None = None
-        # The number of the last frame, and how large the journal and the document are, in bytes.
-        self._number = self._journal_size = self._document_size = 0
-        # False until there are files to append to: a command that records nothing leaves none behind.
-        self._begun = False
-        try:
-            self._open()
-        except BaseException as error:
-            self._unlock_after(error)
-            raise
-
-    def _open(self) -> None:
-        recorded, found, folded = read_with_journal(self._backend)
-        check_not_moved(recorded, str(self._backend))
-        self._document = Document(recorded)
-        if found is not None:
-            # A frame with a number that the document has passed already would never be read.
-            self._number = max(found.last, folded)
-        found_jobs = emergency.missing_jobs(self._emergencies, recorded)
-        for event in found_jobs:
-            self._document.apply(event)
-        if found_jobs or (found is not None and (found.frames or found.torn or found.header.after < folded)):
-            # A run that did not end well left something: from here on the document has it.
-            self._fold(encode(self.recorded, self._number))
-        elif found is not None:
-            self._begun = True
         # Files with job IDs of which this state knows nothing: for a person to look at.
-        self.foreign_emergencies = emergency.clear(self._emergencies, self.recorded)
-        self._document.take_patch()
+        self.foreign_emergencies: list[str] = []
+        self._session = store.backend.begin(holder, wait, alone=alone)
+        try:
+            self._document = Document(self._session.recorded)
+            # None stands for all of them.
+            self._claimed: set[str] | None = None if self._session.alone else set()
+            self._take_in_emergencies()
+        except BaseException as error:
+            self._end(error, sound=False)
+            raise
 
     @property
     def recorded(self) -> Recorded:
-        """The state with everything that was committed so far; a live view."""
+        """The state with everything that was committed so far; a live view.
+
+        What other runs write into servers of theirs shows with the next commit or claim.
+        """
         return self._document.view()
 
+    def holds(self, server_id: str) -> bool:
+        """True where events of this server may be committed."""
+        return self._claimed is None or server_id in self._claimed
+
+    def claim(self, server_ids: Collection[str]) -> Mapping[str, str]:
+        """Become the only one to write these servers; gives back those that another run has, with who that is.
+
+        Waits for them as `wait` says, holding none of these meanwhile: two that wait for each other would wait for
+        nothing. Raises StateError, and StateLocked where another run has all of them.
+        """
+        if self._claimed is None:
+            return {}
+        wanted = set(server_ids) - self._claimed
+        refused = self._try_to_claim(wanted)
+        while refused and self._wait is not None:
+            self._session.release(wanted - refused.keys())
+            try:
+                self._wait(_refusal(refused))
+            except StateLocked:
+                # Long enough: it goes on without them.
+                self._wait = None
+            refused = self._try_to_claim(wanted)
+        if refused and len(refused) == len(wanted):
+            raise _refusal(refused)
+        self._claimed |= wanted - refused.keys()
+        self._take_in_emergencies()
+        return refused
+
+    def _try_to_claim(self, server_ids: Collection[str]) -> Mapping[str, str]:
+        claim = self._session.claim(server_ids)
+        for patch in claim.changes:
+            self._document.merge(patch)
+        return claim.refused
+
+    def release_all_but(self, server_ids: Iterable[str]) -> None:
+        """Let others write what was claimed and is not needed after all."""
+        if self._claimed is None:
+            return
+        needless = self._claimed - set(server_ids)
+        if needless:
+            self._session.release(needless)
+            self._claimed -= needless
+
     async def commit(self, *events: Event) -> None:
-        """Record events; on return they are on disk. Raises StateError where they cannot be, now and ever after."""
+        """Record events; on return they are durable. Raises StateError where they cannot be, now and ever after."""
         try:
             await self._commit(events)
         except StateError:
@@ -87,7 +112,18 @@ class Writer:
     async def replace(self, recorded: Recorded) -> None:
         """Put a whole other state in the place of this one; on return it is durable. Raises StateError."""
         self._document = Document(recorded)
-        await asyncio.to_thread(self._fold, encode(recorded, self._number))
+        await self._session.replace(self._document)
+
+    def _take_in_emergencies(self) -> None:
+        """Record the jobs that earlier runs could not record, as far as their servers may be written."""
+        missing = emergency.missing_jobs(self._emergencies, self.recorded)
+        found = [job for job in missing if self.holds(job.server_id)]
+        for job in found:
+            self._document.apply(job)
+        if found:
+            self._session.write_now(self._document, self._document.take_patch())
+        later = {job.job_id for job in missing} - {job.job_id for job in found}
+        self.foreign_emergencies = emergency.clear(self._emergencies, self.recorded, later)
 
     async def _commit(self, events: tuple[Event, ...]) -> None:
         if self._broken is not None:
@@ -95,6 +131,7 @@ class Writer:
         if not events:
             return
         for event in events:
+            self._check_holds(event)
             self._document.apply(event)
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(durable)
@@ -103,14 +140,24 @@ class Writer:
         # A caller that is cancelled must not take the others' write with it.
         await asyncio.shield(durable)
 
+    def _check_holds(self, event: Event) -> None:
+        """Raise StateError for an event of a server that was not claimed: another run may be writing it."""
+        servers = [event.server_id] if not isinstance(event, WHOLE) else []
+        if isinstance(event, GuardsNoted):
+            servers = [server_id for server_id, _ in event.protect]
+        for server_id in servers:
+            if not self.holds(server_id):
+                raise _fault(f"server {server_id} is not this run's to write")
+
     async def _flush(self) -> None:
-        """Write until nothing waits. What is written is fixed here, the writing itself happens beside the loop."""
+        """Write until nothing waits."""
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                await self._write()
+                for patch in await self._session.write(self._document, self._document.take_patch()):
+                    self._document.merge(patch)
             except Exception as error:  # noqa: BLE001 - whoever waits must be told, whatever it was
-                self._broken = error if isinstance(error, StateError) else _fault(error)
+                self._broken = error if isinstance(error, StateError) else _fault(f"{type(error).__name__}: {error}")
                 batch += self._waiting
                 self._waiting = []
             for durable in batch:
@@ -119,57 +166,36 @@ class Writer:
                 else:
                     durable.set_exception(self._broken)
 
-    async def _write(self) -> None:
-        patch = self._document.take_patch()
-        if not self._begun:
-            await asyncio.to_thread(self._fold, encode(self.recorded, self._number))
-            return
-        frame = journal.encode_frame(self.recorded.lineage, self._number + 1, encode_patch(patch))
-        await asyncio.to_thread(self._backend.append, frame)
-        self._number += 1
-        self._journal_size += len(frame)
-        if self._journal_size > max(_FOLD_BEYOND, self._document_size):
-            await asyncio.to_thread(self._fold, encode(self.recorded, self._number))
-
-    def _fold(self, document: bytes) -> None:
-        """Write the document, then begin a new journal after it; between the two the old journal changes nothing."""
-        self._backend.replace_document(document)
-        self._document_size = len(document)
-        header = journal.Header(self._document.lineage, self._number)
-        self._backend.replace_journal(journal.encode_header(header))
-        self._journal_size = 0
-        self._begun = True
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if self._journal_size and self._broken is None:
-                # A disk that takes no document any more has taken every frame: nothing is lost, the next writer folds.
-                with suppress(StateError):
-                    self._fold(encode(self.recorded, self._number))
-        finally:
-            self._unlock_after(error)
+        self._end(error, sound=self._broken is None)
 
-    def _unlock_after(self, error: BaseException | None) -> None:
-        """Give the lock back. Where it stays, and something else went wrong before, that is said along with it."""
+    def _end(self, error: BaseException | None, *, sound: bool) -> None:
+        """Leave. Where a lock stays behind, and something else went wrong before, that is said along with it."""
         try:
-            self._unlock()
+            self._session.end(self._document if sound else None)
         except StateError as stays:
             if error is None:
                 raise
             if isinstance(error, ImgctlError):
                 error.hint = "\n".join(text for text in (error.hint, stays.summary, stays.hint) if text)
 
-    def _unlock(self) -> None:
-        self._lock.__exit__(None, None, None)
+
+def _refusal(refused: Mapping[str, str]) -> StateLocked:
+    one = min(refused)
+    more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+    return StateLocked(
+        f"another run has server {one}{more}: {refused[one]}",
+        hint="It gives them back when it ends, however it ends; --lock-timeout SECONDS waits for that.",
+    )
 
 
-def _fault(error: Exception) -> StateError:
+def _fault(what: str) -> StateError:
     return StateError(
-        f"the state could not be written: {type(error).__name__}: {error}",
+        f"the state could not be written: {what}",
         hint="This is a fault of imgctl. What was recorded before is safe.",
     )

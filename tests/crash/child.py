@@ -212,9 +212,9 @@ def _become(order: Order) -> int:
     os.environ.clear()
     os.environ.update(order.env)
     if order.fold_beyond is not None:
-        from reconciler.state import writer
+        from reconciler.state import journaled
 
-        writer._FOLD_BEYOND = order.fold_beyond
+        journaled._FOLD_BEYOND = order.fold_beyond
     if order.read_timeout is not None:
         import httpx
 

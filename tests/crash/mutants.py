@@ -12,9 +12,10 @@ from reconciler.cloud import operations
 from reconciler.execution.run import Run
 from reconciler.model.record import BuildStatus
 from reconciler.state import files, journal
+from reconciler.state.document import Document
 from reconciler.state.events import BuildIntended, BuildSubmitted, Event
+from reconciler.state.journaled import JournalSession
 from reconciler.state.local import LocalLock, LocalState
-from reconciler.state.writer import Writer
 
 _INTENT = f'"status":"{BuildStatus.INTENT}"'.encode()
 
@@ -101,16 +102,15 @@ def resend_on_read_timeout() -> None:
 
 def unlock_before_fold() -> None:
     """The lock is given back, then the journal is folded; nobody checks that it is still held."""
-    leave = Writer.__exit__
+    leave = JournalSession.end
     LocalState._check_owned = lambda self: None  # type: ignore[method-assign]
 
-    def hasty(self: Writer, *raised: Any) -> None:
-        unlock = self._unlock
-        unlock()
+    def hasty(self: JournalSession, document: Document | None) -> None:
+        self._unlock()
         self._unlock = lambda: None  # type: ignore[method-assign]
-        leave(self, *raised)
+        leave(self, document)
 
-    Writer.__exit__ = hasty  # type: ignore[method-assign]
+    JournalSession.end = hasty  # type: ignore[method-assign]
 
 
 def damage_ignored() -> None:

@@ -13,7 +13,7 @@ from reconciler.state.journal import encode_frame
 from reconciler.state.open import local_store
 from reconciler.state.store import read
 from reconciler.state.writer import Writer
-from tests.state.conformance import ALICE, BOB, commit, intended, noted
+from tests.state.conformance import ALICE, BOB, commit, intended, journaled_backend, noted
 from tests.state.model import Store, check
 from tests.state.places import Place, Servers, local
 
@@ -49,7 +49,7 @@ def test_a_journal_that_lost_what_its_document_has_is_begun_anew(tmp_path: Path)
     store = local_store(tmp_path / "state.json")
     with Writer(store, ALICE) as first:
         commit(first, noted(1))
-        before = store.backend.read_journal()
+        before = journaled_backend(store).read_journal()
         commit(first, noted(2))
     assert before is not None
     (tmp_path / "state.json.journal").write_bytes(before)
@@ -58,4 +58,4 @@ def test_a_journal_that_lost_what_its_document_has_is_begun_anew(tmp_path: Path)
     commit(second, intended("one"))
     # Killed here: what was said to be durable is read.
     assert read(local_store(tmp_path / "state.json")).servers["one"].attempt is not None
-    second._unlock()
+    second._session.end(None)

@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
+import pytest
+
+from reconciler.errors import StateError
 from reconciler.model.record import Build, BuildStatus
 from reconciler.model.spec import ImageSpec, Limits
 from reconciler.state import events
-from reconciler.state.store import LockHolder
+from reconciler.state.journaled import Journaled, JournalSession
+from reconciler.state.store import LockHolder, Store
 from reconciler.state.writer import Writer
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ALICE = LockHolder("alice", "runner-1", 11, "2026-01-02T03:04:05Z", "apply")
 BOB = LockHolder("bob", "runner-2", 22, "2026-01-02T03:04:06Z", "import")
+
+
+def journaled_backend(store: Store) -> Journaled:
+    """The bytes of a state that is kept as a document and a journal."""
+    assert isinstance(store.backend, Journaled)
+    return store.backend
+
+
+def session_of(writer: Writer) -> JournalSession:
+    """How a writer stays in such a state."""
+    assert isinstance(writer._session, JournalSession)
+    return writer._session
+
+
+def raw(client: Callable[[], Store]) -> Callable[[], object]:
+    """The bytes of such a state, for a comparison."""
+
+    def look() -> object:
+        backend = journaled_backend(client())
+        return backend.read_document(), backend.read_journal()
+
+    return look
+
+
+def breaking(writer: Writer, patch: pytest.MonkeyPatch) -> None:
+    """From now on the place of such a state takes nothing from this writer."""
+
+    def broken(frame: bytes) -> None:
+        raise StateError("nothing is taken any more")
+
+    patch.setattr(session_of(writer)._backend, "append", broken)
 
 
 def commit(writer: Writer, *happened: events.Event) -> None:

@@ -23,6 +23,7 @@ import pytest
 
 from reconciler.errors import StateLocked
 from reconciler.state.store import read
+from reconciler.state.writer import Writer
 from tests.state.conformance import BOB
 from tests.state.places import Place
 from tests.support import Cloud
@@ -115,7 +116,7 @@ def partition_before_the_intent(runner: Runner) -> None:
     with runner.applying() as run:
         _until(lambda: _ask(runner, "hold")["held"] > 0, run)
         with pytest.raises(StateLocked):
-            runner.place.client().backend.lock(BOB)
+            Writer(runner.place.client(), BOB)
         cut()
         _release(runner)
         said, _ = run.communicate(timeout=_LONGEST)

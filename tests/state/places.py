@@ -24,6 +24,7 @@ from reconciler.state.open import http_store, local_store, object_store
 from reconciler.state.s3 import Bucket
 from reconciler.state.store import OutlivingLock, Store
 from reconciler.state.writer import Writer
+from tests.state.conformance import breaking, raw
 from tests.state.gitlab import PASSWORD, USERNAME
 from tests.state.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, weed
 from tests.state.wire import Cost, Wire
@@ -72,6 +73,10 @@ class Place:
     env: Mapping[str, str]
     home: Path
     client: Callable[[], Store]
+    # All that is kept there, to be compared.
+    raw: Callable[[], object]
+    # From now on nothing is taken from this writer.
+    breaking: Callable[[Writer, pytest.MonkeyPatch], None]
     # What has been spent on it so far.
     cost: Callable[[], Cost]
     # Calls back before and after each step of a write, wherever a crash could come in between.
@@ -173,9 +178,11 @@ def local(folder: Path, servers: Servers) -> Iterator[Place]:
             env={},
             home=folder,
             client=lambda: local_store(path, folder),
+            raw=raw(lambda: local_store(path, folder)),
+            breaking=breaking,
             cost=lambda: Cost(*spent),
             watched=_watched_files,
-            abandon=Writer._unlock,
+            abandon=lambda writer: writer._session.end(None),
             damages={
                 "a frame is missing": damage(lambda lines: [*lines[:2], *lines[3:]]),
                 "a frame is another": damage(lambda lines: [*lines[:2], lines[3], *lines[3:]]),
@@ -255,6 +262,8 @@ def s3(folder: Path, servers: Servers) -> Iterator[Place]:
             env=env,
             home=folder,
             client=lambda: object_store(at, env, folder),
+            raw=raw(lambda: object_store(at, env, folder)),
+            breaking=breaking,
             cost=lambda: wire.cost,
             watched=_watched_bucket,
             abandon=lambda writer: None,
@@ -325,6 +334,8 @@ def http_gitlab(folder: Path, servers: Servers) -> Iterator[Place]:
             env={"IMGCTL_STATE_USERNAME": USERNAME, "IMGCTL_STATE_PASSWORD": PASSWORD},
             home=folder,
             client=lambda: http_store(address(wire.port), credentials, folder),
+            raw=raw(lambda: http_store(address(wire.port), credentials, folder)),
+            breaking=breaking,
             cost=lambda: wire.cost,
             watched=_watched_server,
             abandon=lambda writer: None,

@@ -15,13 +15,14 @@ import pytest
 from reconciler.errors import StateError, StateLocked, UsageError
 from reconciler.model.record import Binding, Build, BuildStatus
 from reconciler.model.spec import ImageSpec
-from reconciler.state import events, http, http_state, writer
+from reconciler.state import events, http, http_state, journaled
 from reconciler.state.address import Credentials, HttpAddress
 from reconciler.state.http_state import HttpState
 from reconciler.state.lock_record import held_lock, new_record
 from reconciler.state.open import http_store
 from reconciler.state.store import LockHolder, OutlivingLock, Store, read, read_whole
 from reconciler.state.writer import Writer
+from tests.state.conformance import journaled_backend, session_of
 from tests.state.gitlab import PASSWORD, USERNAME, GitLab, Stored, serving_states
 
 HOLDER = LockHolder("alice", "runner-7", 4711, "2026-11-24T10:15:00Z", "apply", "https://gitlab.example/g/p/-/jobs/123")
@@ -123,7 +124,7 @@ def test_a_reader_that_meets_a_fold_reads_again(
             if when == "after" and method == "GET" and name == _JOURNAL and not folded:
                 folded.append(True)
                 document = json.loads(gitlab.states["images"].latest or b"")
-                recorded, last = first.recorded, first._number
+                recorded, last = first.recorded, session_of(first)._number
                 from reconciler.state.codec import encode
                 from reconciler.state.journal import Header, encode_header
 
@@ -382,7 +383,7 @@ def test_a_late_write_that_gets_past_the_lock_meets_the_serial(lands: str, gitla
         # Its intent is durable: whoever has not read it writes nothing.
         with pytest.raises(StateError, match="cannot write"):
             commit(successor, intent("new-one"))
-        successor._unlock()
+        successor._session.end(None)
         assert set(read(store_at(gitlab.address(), tmp_path)).servers) == {"zero", "old-one"}
     else:
         commit(successor, intent("new-two"))
@@ -398,10 +399,10 @@ def writer_in_another_thread(gitlab: GitLab, tmp_path: Path, lands: str) -> Writ
         successor = Writer(store_at(beside.address(), tmp_path), OTHER)
         if lands.startswith("after"):
             _in_thread(lambda: commit(successor, intent("new-one")))
-    backend = store_at(gitlab.address(), tmp_path).backend
-    assert isinstance(successor._backend, HttpState)
+    backend, its_own = store_at(gitlab.address(), tmp_path).backend, session_of(successor)._backend
+    assert isinstance(its_own, HttpState)
     assert isinstance(backend, HttpState)
-    successor._backend._server = backend._server
+    its_own._server = backend._server
     return successor
 
 
@@ -428,7 +429,7 @@ def test_nothing_is_written_without_the_lock(url: str, tmp_path: Path, gitlab: G
     begun(store_at(url, tmp_path), "one")
     before = len(gitlab.written)
     with pytest.raises(StateError, match="not locked by this run"):
-        store_at(url, tmp_path).backend.append(b"frame\n")
+        journaled_backend(store_at(url, tmp_path)).append(b"frame\n")
     assert len(gitlab.written) == before
 
 
@@ -601,7 +602,7 @@ def test_events_at_the_same_time_share_their_request(gitlab: GitLab, tmp_path: P
 def test_a_fold_is_paid_for_by_what_was_written_since(
     gitlab: GitLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_FOLD_BEYOND", 2000)
+    monkeypatch.setattr(journaled, "_FOLD_BEYOND", 2000)
     with Writer(store_at(gitlab.address(), tmp_path), HOLDER) as first:
         for number in range(60):
             commit(first, intent(f"s{number:03}"))

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.errors import StateError, StateLocked, UsageError
-from reconciler.state import events, s3, writer
+from reconciler.state import events, journaled, s3
 from reconciler.state.address import ObjectPlace
 from reconciler.state.journal import encode_frame
 from reconciler.state.objects import ObjectState
@@ -23,7 +23,7 @@ from reconciler.state.open import object_store
 from reconciler.state.s3 import Bucket, Changed
 from reconciler.state.store import Store, read
 from reconciler.state.writer import Writer
-from tests.state.conformance import ALICE, BOB, commit, intended, noted, submitted
+from tests.state.conformance import ALICE, BOB, commit, intended, journaled_backend, noted, submitted
 from tests.state.fake_s3 import BUCKET, FakeS3, serving, tag
 from tests.state.places import OBJECTS_LEFT_OUT
 from tests.support import Imgctl, StartCloud, WriteManifest
@@ -554,7 +554,7 @@ def test_a_successor_may_come_in_at_any_instant_of_a_write(
 
     with monkeypatch.context() as patch:
         passed = between(store, patch, step, "_put", take_over)
-        patch.setattr(writer, "_FOLD_BEYOND", 0 if fold else 1 << 20)
+        patch.setattr(journaled, "_FOLD_BEYOND", 0 if fold else 1 << 20)
         say(old, "old")
     if not news:
         assert passed[0] < step
@@ -588,7 +588,7 @@ def test_a_reader_that_is_overtaken_by_a_fold_reads_again(
 
             def folds(writing: Writer = writing, step: int = step) -> None:
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(writer, "_FOLD_BEYOND", 0)
+                    patch.setattr(journaled, "_FOLD_BEYOND", 0)
                     commit_apart(writing, noted(10 * step + 5))
 
             # Some dead frames stay, as when their removal fails: they are no gap in what is alive.
@@ -604,23 +604,23 @@ def test_a_fold_that_comes_late_takes_no_frame_of_a_successor_away(
     """The successor has not folded, and the head that it found is the one that its predecessor knows."""
     with Writer(client(), ALICE) as first:
         commit(first, noted(0))
-    found = client().backend.read_journal()
+    found = journaled_backend(client()).read_journal()
     assert found is not None
     frame = encode_frame(read(client()).lineage, 1, {"serial": 2, "servers": {}, "retired": {}})
     store, successor = client(), client()
-    with store.backend.lock(ALICE):
-        store.backend.read_journal()
+    with journaled_backend(store).lock(ALICE):
+        journaled_backend(store).read_journal()
 
         def take_over() -> None:
             take_lock_away(client())
-            successor.backend.lock(BOB)
-            successor.backend.read_journal()
-            successor.backend.append(frame)
+            journaled_backend(successor).lock(BOB)
+            journaled_backend(successor).read_journal()
+            journaled_backend(successor).append(frame)
 
         between(store, monkeypatch, 1, "_put", take_over)
         with pytest.raises(StateError, match="by someone else"):
-            store.backend.replace_journal(found)
-    assert client().backend.read_journal() == found + frame
+            journaled_backend(store).replace_journal(found)
+    assert journaled_backend(client()).read_journal() == found + frame
 
 
 def test_what_others_wrote_under_our_lock_is_not_taken_for_our_own(fake: FakeS3, client: Callable[[], Store]) -> None:
@@ -631,7 +631,7 @@ def test_what_others_wrote_under_our_lock_is_not_taken_for_our_own(fake: FakeS3,
     take_lock_away(client())
     with Writer(client(), BOB) as new:
         commit(new, noted(1))
-    for look in (store.backend.read_document, store.backend.read_journal, lambda: read(store)):
+    for look in (journaled_backend(store).read_document, journaled_backend(store).read_journal, lambda: read(store)):
         with pytest.raises(StateError, match="by someone else"):
             look()
     old.__exit__(None, None, None)
