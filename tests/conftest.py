@@ -22,7 +22,7 @@ from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManif
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-_FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS|TF)(_|$)|.*_proxy$", re.IGNORECASE)
+_FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS|TF)(_|$)|PG[A-Z]+$|.*_proxy$", re.IGNORECASE)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
