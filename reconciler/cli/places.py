@@ -12,14 +12,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from reconciler.errors import UsageError
-from reconciler.state.address import Credentials, HttpAddress, ObjectPlace
-from reconciler.state.open import http_store, local_store, object_store
+from reconciler.state.address import DATABASE_SCHEMES, Credentials, DatabasePlace, HttpAddress, ObjectPlace
+from reconciler.state.open import database_store, http_store, local_store, object_store
 from reconciler.state.store import Store
 
 STATE_NAME = "imgctl.state.json"
 HOST_VARIABLE = "IMGCTL_STATE_HOST"
 # The second pair is what Terraform's own backend reads, and what GitLab's pages set.
 _CREDENTIALS = (("IMGCTL_STATE_USERNAME", "IMGCTL_STATE_PASSWORD"), ("TF_HTTP_USERNAME", "TF_HTTP_PASSWORD"))
+# PGUSER, PGPASSWORD, PGPASSFILE and the rest are libpq's own.
+_DATABASE_CREDENTIALS = _CREDENTIALS[:1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,23 @@ def find_place(environ: Mapping[str, str], file: Path, state: str | None, declar
             names = {f"s3://{place.bucket}", *([] if "." in place.bucket else [place.bucket])}
             _check_allowed(f"s3://{place.bucket}", environ, environ.get(HOST_VARIABLE) in names)
         return Place(object_store(place, environ, folder, home(environ)), folder / STATE_NAME)
+    if where.split("://")[0] in DATABASE_SCHEMES:
+        database = DatabasePlace.parse(where)
+        if not state:
+            _check_allowed(database.place, environ, database.is_at(environ.get(HOST_VARIABLE, "")))
+        store = database_store(database, _credentials(environ, _DATABASE_CREDENTIALS), environ, folder, home(environ))
+        return Place(store, folder / STATE_NAME)
     address = HttpAddress.parse(where)
     if not state:
         _check_allowed(address.place, environ, address.is_at(environ.get(HOST_VARIABLE, "")))
-    store = http_store(address, _credentials(environ), folder, home(environ))
+    store = http_store(address, _credentials(environ, _CREDENTIALS), folder, home(environ))
     return Place(store, folder / STATE_NAME)
 
 
 def same_host(one: Store, other: Store) -> bool:
     """False where the same credentials would reach two hosts."""
-    hosts = {url.netloc for store in (one, other) if (url := urlsplit(str(store))).scheme in ("https", "http")}
-    return len(hosts) < 2
+    urls = [urlsplit(str(store)) for store in (one, other)]
+    return len({url.netloc for url in urls if url.scheme in ("https", "http", *DATABASE_SCHEMES)}) < 2
 
 
 def home(environ: Mapping[str, str]) -> Path | None:
@@ -86,8 +94,8 @@ def _check_allowed(place: str, environ: Mapping[str, str], is_it: bool) -> None:
         )
 
 
-def _credentials(environ: Mapping[str, str]) -> Credentials | None:
-    for names in _CREDENTIALS:
+def _credentials(environ: Mapping[str, str], pairs: tuple[tuple[str, str], ...]) -> Credentials | None:
+    for names in pairs:
         given = [name for name in names if environ.get(name)]
         if not given:
             continue

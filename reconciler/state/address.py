@@ -18,6 +18,9 @@ _PORTS = {"https": 443, "http": 80}
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=-]*(/[A-Za-z0-9_-][A-Za-z0-9._=-]*)*")
 _LONGEST_KEY = 512
+DATABASE_SCHEMES = ("postgresql", "postgres")
+_DATABASE_PORT = 5432
+_DATABASE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
 _EXAMPLE = "It looks like https://gitlab.example.com/api/v4/projects/42/terraform/state/images."
 
 
@@ -104,6 +107,61 @@ def _is_ip(host: str) -> bool:
 
 def _is_loopback(host: str) -> bool:
     return host == "localhost" or (_is_ip(host) and ipaddress.ip_address(host).is_loopback)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabasePlace:
+    """The state of a name in a PostgreSQL database. `host` is empty for the server behind this machine's socket."""
+
+    host: str
+    port: int
+    database: str
+    name: str
+
+    @classmethod
+    def parse(cls, url: str) -> DatabasePlace:
+        """Raises UsageError where it cannot be one. The URL is not repeated: it may hold a secret."""
+        example = "It looks like postgresql://db.example.com/DATABASE/NAME."
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise UsageError("the URL of the state cannot be read", hint=example) from None
+        if "@" in parts.netloc:
+            raise UsageError(
+                "the URL of the state has a user or a password in it",
+                hint="Remove it, and set PGUSER and PGPASSWORD instead.",
+            )
+        if "?" in url or "#" in url:
+            raise UsageError("the URL of the state has a query or a fragment in it", hint=example)
+        host = parts.hostname or ""
+        if parts.scheme not in DATABASE_SCHEMES or not (not parts.netloc or _HOST.fullmatch(host) or _is_ip(host)):
+            raise UsageError("the URL of the state names no PostgreSQL server", hint=example)
+        names = parts.path.removeprefix("/").split("/")
+        if len(names) != 2 or not all(_DATABASE_NAME.fullmatch(name) for name in names):
+            raise UsageError(
+                "the URL of the state does not end in a database and a name for the state",
+                hint=f"Letters, digits, '.', '-' and '_', at most 63 of them each. {example}",
+            )
+        return cls(host, port or _DATABASE_PORT, *names)
+
+    def __str__(self) -> str:
+        return f"postgresql://{self.place if self.host else ''}/{self.database}/{self.name}"
+
+    @property
+    def place(self) -> str:
+        """The host, with its port unless that is the usual one; `localhost` for this machine's socket."""
+        host = f"[{self.host}]" if ":" in self.host else self.host or "localhost"
+        return host if self.port == _DATABASE_PORT else f"{host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """True where nothing leaves this machine."""
+        return not self.host or _is_loopback(self.host)
+
+    def is_at(self, place: str) -> bool:
+        """True where `place`, a host or host:port, is this one's."""
+        return place.strip().lower() in (self.place, f"{self.place}:{self.port}")
 
 
 @dataclass(frozen=True, slots=True)

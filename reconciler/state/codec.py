@@ -55,6 +55,11 @@ def decode(content: bytes, source: str) -> Stored:
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         what = "is empty" if not content.strip() else f"is damaged or cut short: {error}"
         raise StateError(f"{source} {what}", hint=RESTORE) from None
+    return decode_object(document, source)
+
+
+def decode_object(document: object, source: str) -> Stored:
+    """The same of a document that is no text any more."""
     top = Fields(document, source)
     version = top.raw.get("version")
     if isinstance(version, int) and version > VERSION:
@@ -90,26 +95,39 @@ def encode_patch(patch: Patch) -> dict[str, Any]:
     }
 
 
+def decode_patch(patch: Mapping[str, Any], source: str) -> Patch:
+    """A patch from a journal frame. Raises StateError where it has a field that cannot be."""
+    top = Fields(patch, source)
+    return Patch(
+        serial=top.number("serial"),
+        bound_to=_binding_in(top),
+        limits=_limits_in(top),
+        servers=_patched_in(top, "servers"),
+        retired=_patched_in(top, "retired"),
+        state_url=_state_url_in(top),
+        moved_to=top.text("moved_to", ""),
+    )
+
+
 def replay(recorded: Recorded, patches: Iterable[Mapping[str, Any]], source: str) -> Recorded:
     """The state after the patches of a journal. Raises StateError where one has a field that cannot be."""
     servers, retired = dict(recorded.servers), dict(recorded.retired)
-    for patch in patches:
-        top = Fields(patch, source)
+    for each in patches:
+        patch = decode_patch(each, source)
         recorded = replace(
             recorded,
-            serial=top.number("serial"),
-            bound_to=_binding_in(top),
-            limits=_limits_in(top),
-            state_url=_state_url_in(top),
-            moved_to=top.text("moved_to", ""),
+            serial=patch.serial,
+            bound_to=patch.bound_to,
+            limits=patch.limits,
+            state_url=patch.state_url,
+            moved_to=patch.moved_to,
         )
-        for key, records in (("servers", servers), ("retired", retired)):
-            section = top.object(key)
-            for server_id in section.raw if section is not None else ():
-                if section is not None and section.raw[server_id] is not None:
-                    records[server_id] = _record_in(server_id, section.member(server_id))
-                else:
+        for records, changed in ((servers, patch.servers), (retired, patch.retired)):
+            for server_id, record in changed.items():
+                if record is None:
                     records.pop(server_id, None)
+                else:
+                    records[server_id] = record
     return replace(recorded, servers=servers, retired=retired)
 
 
@@ -220,6 +238,16 @@ def _records_in(top: Fields, key: str) -> dict[str, Record]:
     if section is None:
         return {}
     return {server_id: _record_in(server_id, section.member(server_id)) for server_id in section.raw}
+
+
+def _patched_in(top: Fields, key: str) -> dict[str, Record | None]:
+    section = top.object(key)
+    if section is None:
+        return {}
+    return {
+        server_id: None if section.raw[server_id] is None else _record_in(server_id, section.member(server_id))
+        for server_id in section.raw
+    }
 
 
 def _record_in(server_id: str, node: Fields) -> Record:

@@ -132,10 +132,11 @@ class JournalSession:
             await self.replace(document)
         return ()
 
-    def write_now(self, document: Document, patch: Patch) -> None:
+    def write_now(self, document: Document, patch: Patch) -> Sequence[Patch]:
         """See Session."""
         del patch
         self._fold(encode(document.view(), self._number), document.lineage)
+        return ()
 
     async def replace(self, document: Document) -> None:
         """See Session."""

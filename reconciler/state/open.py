@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from reconciler.state.address import Credentials, HttpAddress, ObjectPlace
+from reconciler.state.address import Credentials, DatabasePlace, HttpAddress, ObjectPlace
 from reconciler.state.emergency import EmergencyFiles
 from reconciler.state.local import LocalState
 from reconciler.state.store import Store
@@ -45,6 +45,25 @@ def object_store(place: ObjectPlace, environ: Mapping[str, str], folder: Path, h
     key = str(place).encode()
     places = (folder / f"imgctl-{_digest(key)}.emergency", *_in_home(home, key))
     return Store(ObjectState(Bucket(place.bucket, environ), place), EmergencyFiles(*places))
+
+
+def database_store(
+    place: DatabasePlace,
+    credentials: Credentials | None,
+    environ: Mapping[str, str],
+    folder: Path,
+    home: Path | None = None,
+) -> Store:
+    """A state in PostgreSQL. What `credentials` does not say, libpq's own variables do. For emergencies see http_store.
+
+    Raises StateError where the library for it is not installed.
+    """
+    from reconciler.state.database import Database
+    from reconciler.state.postgres import PostgresState
+
+    key = str(place).encode()
+    places = (folder / f"imgctl-{_digest(key)}.emergency", *_in_home(home, key))
+    return Store(PostgresState(Database(place, credentials, environ)), EmergencyFiles(*places))
 
 
 def _in_home(home: Path | None, key: bytes) -> tuple[Path, ...]:

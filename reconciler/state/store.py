@@ -77,7 +77,7 @@ class Session(Protocol):
         """Make a patch of the document durable; gives back what other runs have written meanwhile, in its order."""
         ...
 
-    def write_now(self, document: Document, patch: Patch) -> None:
+    def write_now(self, document: Document, patch: Patch) -> Sequence[Patch]:
         """The same for what is found at the beginning, outside of any event loop."""
         ...
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from reconciler.errors import ImgctlError, StateError, StateLocked
 from reconciler.model.record import Recorded
 from reconciler.state import emergency
-from reconciler.state.document import Document
+from reconciler.state.document import Document, Patch
 from reconciler.state.events import WHOLE, BuildSubmitted, Event, GuardsNoted
 from reconciler.state.store import LockHolder, Store, Wait
 
@@ -85,9 +85,12 @@ class Writer:
 
     def _try_to_claim(self, server_ids: Collection[str]) -> Mapping[str, str]:
         claim = self._session.claim(server_ids)
-        for patch in claim.changes:
-            self._document.merge(patch)
+        self._merge(claim.changes)
         return claim.refused
+
+    def _merge(self, changes: Sequence[Patch]) -> None:
+        for patch in changes:
+            self._document.merge(patch)
 
     def release_all_but(self, server_ids: Iterable[str]) -> None:
         """Let others write what was claimed and is not needed after all."""
@@ -121,7 +124,7 @@ class Writer:
         for job in found:
             self._document.apply(job)
         if found:
-            self._session.write_now(self._document, self._document.take_patch())
+            self._merge(self._session.write_now(self._document, self._document.take_patch()))
         later = {job.job_id for job in missing} - {job.job_id for job in found}
         self.foreign_emergencies = emergency.clear(self._emergencies, self.recorded, later)
 
@@ -154,8 +157,7 @@ class Writer:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                for patch in await self._session.write(self._document, self._document.take_patch()):
-                    self._document.merge(patch)
+                self._merge(await self._session.write(self._document, self._document.take_patch()))
             except Exception as error:  # noqa: BLE001 - whoever waits must be told, whatever it was
                 self._broken = error if isinstance(error, StateError) else _fault(f"{type(error).__name__}: {error}")
                 batch += self._waiting

@@ -16,11 +16,12 @@ from uuid import uuid4
 
 import pytest
 
+from reconciler.errors import StateError
 from reconciler.state import files, http
-from reconciler.state.address import Credentials, HttpAddress, ObjectPlace
+from reconciler.state.address import Credentials, DatabasePlace, HttpAddress, ObjectPlace
 from reconciler.state.http import StateServer
 from reconciler.state.objects import ObjectState
-from reconciler.state.open import http_store, local_store, object_store
+from reconciler.state.open import database_store, http_store, local_store, object_store
 from reconciler.state.s3 import Bucket
 from reconciler.state.store import OutlivingLock, Store
 from reconciler.state.writer import Writer
@@ -372,10 +373,73 @@ def _watched_server(at_each: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+# PostgreSQL
+
+
+@contextmanager
+def postgres(folder: Path, servers: Servers) -> Iterator[Place]:
+    """A state in PostgreSQL."""
+    from reconciler.state.postgres import PostgresSession
+
+    server = servers.postgres
+    name = f"images-{uuid4()}"
+    with Wire(server.port) as wire:
+        url = server.url(name, wire.port)
+        at = DatabasePlace.parse(url)
+
+        def client() -> Store:
+            return database_store(at, None, server.env, folder)
+
+        def session(writer: Writer) -> PostgresSession:
+            assert isinstance(writer._session, PostgresSession)
+            return writer._session
+
+        def everything() -> object:
+            with server.connect() as connection:
+                tables = ("imgctl_state", "imgctl_record", "imgctl_frame", "imgctl_run", "imgctl_lease")
+                return [connection.execute(f"SELECT t::text FROM {table} t ORDER BY 1").fetchall() for table in tables]
+
+        def break_session(writer: Writer, patch: pytest.MonkeyPatch) -> None:
+            def broken(*_: object) -> None:
+                raise StateError("nothing is taken any more")
+
+            patch.setattr(session(writer), "_put", broken)
+
+        yield Place(
+            url=url,
+            env=server.env,
+            home=folder,
+            client=client,
+            raw=everything,
+            breaking=break_session,
+            cost=lambda: wire.cost,
+            watched=_watched_database,
+            abandon=lambda writer: session(writer)._connection.close(),
+            cut=wire.cut,
+            mend=wire.mend,
+            kill_server=server.kill,
+            start_server=server.start,
+            take_lock_away=lambda: _nobody_is_connected(server),
+        )
+
+
+def _nobody_is_connected(server: PostgresServer) -> None:
+    server.terminate_backends()
+
+
+@contextmanager
+def _watched_database(at_each: Callable[[], None]) -> Iterator[None]:
+    from reconciler.state.postgres import PostgresSession
+
+    with watching([(PostgresSession, "_put"), (PostgresSession, "_replace")], at_each):
+        yield
+
+
 FACTORIES: dict[str, Callable[[Path, Servers], AbstractContextManager[Place]]] = {
     "local": local,
     "s3": s3,
     "http": http_gitlab,
+    "postgres": postgres,
 }
 
 # What starts servers takes its time: sweeps, all of them.
