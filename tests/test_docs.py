@@ -8,6 +8,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -129,26 +130,33 @@ def commands_of(page: Path) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
-    context = click.Context(program)
-    found = 0
-    for words in commands_of(page):
-        name, rest = words[0], words[1:]
-        assert name in COMMANDS, words
-        command = program.get_command(context, name)
-        if isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-            command, rest = command.get_command(context, rest[0]), rest[1:]
-        assert command is not None, words
-        known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
-        flags = [word.partition("=")[0] for word in rest if word.startswith("-") and word != "-"]
-        assert set(flags) <= known | {"--help"}, words
-        found += 1
+    found = list(commands_of(page))
     assert found
+    for words in found:
+        check_command(words)
+
+
+def check_command(words: list[str]) -> None:
+    context = click.Context(program)
+    name, rest = words[0], words[1:]
+    assert name in COMMANDS, words
+    command = program.get_command(context, name)
+    if isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        command, rest = command.get_command(context, rest[0]), rest[1:]
+    assert command is not None, words
+    known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    flags = [word.partition("=")[0] for word in rest if word.startswith("-") and word != "-"]
+    assert set(flags) <= known | {"--help"}, words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+    for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", page.read_text(encoding="utf-8")):
+        found = page.parent / target if target else page
+        assert found.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings]
 
 
 def test_the_page_on_the_cloud_has_the_figures_that_hold() -> None:
@@ -215,7 +223,26 @@ def test_the_page_on_shared_state(imgctl: Imgctl, write_manifest: WriteManifest,
         moved, planned = (imgctl(*words, env=cloud.env | credentials) for words in commands)
     assert moved.code == 0, moved.err
     assert "No changes." in planned.out
-    page = (DOCS / "shared-state.md").read_text(encoding="utf-8")
-    workflows = [yaml.safe_load(block[2]) for block in _BLOCK.finditer(page) if block[1] == "yaml"]
-    scripts = [workflows[0]["plan"]["script"], workflows[0]["apply"]["script"], workflows[1]["jobs"]["apply"]["steps"]]
-    assert all("imgctl " in str(script) for script in scripts)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("shared-state*.md")), ids=lambda page: page.name)
+def test_every_recipe_calls_imgctl_with_options_that_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    lines = [
+        line for block in _BLOCK.finditer(text) if block[1] == "yaml" for line in strings(yaml.safe_load(block[2]))
+    ]
+    units = [line for block in _BLOCK.finditer(text) if block[1] == "ini" for line in block[2].splitlines()]
+    lines += [line.rpartition("/bin/")[2] for line in units if line.startswith("ExecStart=")]
+    recipes = [shlex.split(line)[1:] for line in lines if line.startswith("imgctl ")]
+    for words in recipes:
+        check_command(words)
+    assert len(recipes) == (6 if page.name == "shared-state.md" else 0)
+
+
+def strings(found: Any) -> Iterator[str]:
+    """Every text in a part of a workflow."""
+    if isinstance(found, str):
+        yield found
+    elif isinstance(found, dict | list):
+        for each in found.values() if isinstance(found, dict) else found:
+            yield from strings(each)

@@ -144,7 +144,7 @@ class PostgresServer:
         where = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND usename <> current_user"
         deadline = time.monotonic() + _LONGEST
         with self.connect(database="postgres") as connection:
-            ended = connection.execute(f"SELECT pg_terminate_backend(pid) {where}").rowcount
+            ended: int = connection.execute(f"SELECT pg_terminate_backend(pid) {where}").rowcount
             while connection.execute(f"SELECT {where} LIMIT 1").fetchone() is not None:
                 assert time.monotonic() < deadline, "a connection does not end"
                 time.sleep(0.01)
