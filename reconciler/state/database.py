@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 # In seconds: to connect, and for whatever is asked; the server's own bound is shorter, so that its word comes first.
 _CONNECT: Final = 10
+# Where Debian's server listens, and most others.
+_SOCKETS: Final = "/var/run/postgresql"
 _LONGEST = 75.0
 # Where an idle connection is not kept up nobody would learn that it is gone, and a lease would outlive its owner.
 _KEPT_UP: Final = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
 # What holds for a session, as far as the server's version knows it. A run may be idle for as long as a build takes.
 _SESSION: Final = {
+    # What is decided on one statement's look is checked again by the next.
+    "default_transaction_isolation": "read committed",
     "idle_session_timeout": "0",
     "idle_in_transaction_session_timeout": "60s",
     "lock_timeout": "30s",
@@ -111,9 +115,7 @@ class Database:
     def _parameters(self) -> dict[str, Any]:
         place, environ = self.place, self._environ
         parameters = {
-            # The folder of this machine's socket may be named; another host may not.
-            "host": place.host or _folder(environ.get("PGHOST", "")),
-            "hostaddr": environ.get("PGHOSTADDR") if place.host else None,
+            **_where(place, environ),
             "port": place.port,
             "dbname": place.database,
             "user": self._credentials.username if self._credentials else environ.get("PGUSER"),
@@ -164,8 +166,23 @@ def _cut(connection: Connection) -> None:
         beside.shutdown(socket.SHUT_RDWR)
 
 
-def _folder(host: str) -> str | None:
-    return host if host.startswith("/") else None
+def _where(place: DatabasePlace, environ: Mapping[str, str]) -> dict[str, str]:
+    """Host and address, said in full: libpq takes from PGHOST and PGHOSTADDR what is not said, and they lead elsewhere.
+
+    An address leads to a host whose certificate proves its name, so the environment may say it.
+    """
+    if not place.host:
+        elsewhere = next((name for name in ("PGHOSTADDR", "PGSERVICE") if environ.get(name)), "")
+        if elsewhere:
+            raise StateError(
+                f"the state is behind this machine's socket, and {elsewhere} may lead elsewhere",
+                hint=f"Unset {elsewhere}, or name the host in the state's URL.",
+            )
+        folder = environ.get("PGHOST", "")
+        return {"host": folder if folder.startswith("/") else _SOCKETS}
+    if place.is_local:
+        return {"host": place.host, "hostaddr": "127.0.0.1" if place.host == "localhost" else place.host}
+    return {"host": place.host, "hostaddr": environ.get("PGHOSTADDR", "")}
 
 
 def _authorities() -> str:

@@ -361,7 +361,7 @@ class PostgresSession:
         return changes
 
     def _put(self, patch: Patch, encoded: Mapping[str, Any], settled: Mapping[str, Any]) -> tuple[int, int] | None:
-        """Write a patch unless others have written since. What is `settled` stays, as far as it says nothing of that."""
+        """Write a patch unless others have written since; what is `settled` stays, as far as it says nothing of it."""
         rows = [
             (server_id, kind == "retired", record)
             for kind in ("servers", "retired")
