@@ -43,7 +43,8 @@ async def adopt(
     found = job_id or image_id or ""
     if not _ID.fullmatch(found):
         raise UsageError(f"{found!r} is no id", hint="An id has letters, digits, - and _ only.")
-    with open_writer(console, inputs, "import", lock) as writer:
+    with open_writer(console, inputs, "import", lock, alone=False) as writer:
+        writer.claim([declared.server_id])
         async with connected(console, inputs, requests) as connection:
             binding = resolve_binding(connection.binding, writer.recorded)
             context = build_context(console.environ, "")

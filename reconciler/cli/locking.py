@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 
 from reconciler.cli.console import Console
 from reconciler.cli.flags import LockFlags
-from reconciler.cli.inputs import Inputs
+from reconciler.cli.inputs import Inputs, find_record
 from reconciler.errors import StateError
+from reconciler.model.record import Record
 from reconciler.state.local import LocalState
 from reconciler.state.mounts import network_file_system
 from reconciler.state.store import LockHolder, Store
@@ -23,13 +24,20 @@ _POLL_SECONDS = 0.5
 _REMOTE_POLL_SECONDS = 5.0
 
 
-def open_writer(console: Console, inputs: Inputs, operation: str, flags: LockFlags) -> Writer:
-    """The state's writer, once nobody else is. Raises StateLocked, StateError."""
-    return open_writer_of(console, inputs.store, operation, flags)
+def open_writer(console: Console, inputs: Inputs, operation: str, flags: LockFlags, *, alone: bool = True) -> Writer:
+    """A writer of the state: `alone`, or of the servers that it claims. Raises StateLocked, StateError."""
+    return open_writer_of(console, inputs.store, operation, flags, alone=alone)
 
 
-def open_writer_of(console: Console, store: Store, operation: str, flags: LockFlags) -> Writer:
-    """The same without a manifest.
+def claimed_record(writer: Writer, name: str) -> Record:
+    """The record of a managed server by name or id, which is this run's to change. Raises UsageError, StateError."""
+    writer.claim([find_record(writer.recorded, name, managed=True).server_id])
+    # Another run may have changed it up to that moment.
+    return find_record(writer.recorded, name, managed=True)
+
+
+def open_writer_of(console: Console, store: Store, operation: str, flags: LockFlags, *, alone: bool = True) -> Writer:
+    """The same as open_writer without a manifest.
 
     Locks of network file systems are advisory at best: such a state needs a person's word.
     """
@@ -41,7 +49,7 @@ def open_writer_of(console: Console, store: Store, operation: str, flags: LockFl
         )
     poll = _POLL_SECONDS if isinstance(store.backend, LocalState) else _REMOTE_POLL_SECONDS
     wait = _waiting(console, flags.lock_timeout, poll) if flags.lock_timeout else None
-    writer = Writer(store, lock_holder(console, operation), wait)
+    writer = Writer(store, lock_holder(console, operation), wait, alone=alone)
     for place in writer.foreign_emergencies:
         console.say(f"{place} holds job IDs that this state does not know: look at it, then move it away")
     return writer

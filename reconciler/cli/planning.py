@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from reconciler.cli.flags import PlanFlags
 from reconciler.cli.inputs import Inputs
 from reconciler.errors import UsageError
@@ -23,20 +26,32 @@ def effective_limits(limits: Limits, flags: PlanFlags) -> Limits:
     return tighten(limits, flags.max_changes, flags.max_prunes, in_flight)
 
 
-def plan_for(inputs: Inputs, observed: Observation | None, binding: Binding, flags: PlanFlags) -> Plan:
-    """The plan for these inputs. Raises StateError, UsageError."""
+def selection(flags: PlanFlags) -> Selection:
+    """Which servers the flags are about. Raises UsageError."""
+    return Selection.parse(flags.targets, flags.excludes, flags.labels)
+
+
+def plan_for(
+    inputs: Inputs,
+    observed: Observation | None,
+    binding: Binding,
+    flags: PlanFlags,
+    busy: Mapping[str, str] = MappingProxyType({}),
+) -> Plan:
+    """The plan for these inputs. `busy` says which servers other runs have, and who. Raises StateError, UsageError."""
     if flags.refresh_only and flags.replace:
         raise UsageError(
             "--refresh-only builds nothing, and --replace asks for a build", hint="Leave one of them away."
         )
     simulator = inputs.manifest.simulator
     options = Options(
-        selection=Selection.parse(flags.targets, flags.excludes, flags.labels),
+        selection=selection(flags),
         replace=frozenset(flags.replace),
         allowed=frozenset(flags.allow),
         allow_empty=flags.allow_empty,
         refresh_only=flags.refresh_only,
         limits=effective_limits(inputs.manifest.limits, flags),
+        busy=busy,
         build_seconds=simulator.build_time if simulator is not None else DOCUMENTED_BUILD_SECONDS,
     )
     return make_plan(inputs.manifest, inputs.recorded, observed, binding, options)

@@ -13,17 +13,18 @@ from reconciler.cli.console import Console
 from reconciler.cli.flags import ApplyFlags, LockFlags, PlanFlags, RequestFlags
 from reconciler.cli.inputs import Inputs
 from reconciler.cli.locking import open_writer
-from reconciler.cli.planning import plan_for
+from reconciler.cli.planning import plan_for, selection
 from reconciler.cli.wiring import build_context, connected, look, on_signals
 from reconciler.cloud.client import CloudClient
 from reconciler.errors import NotApproved, TimedOut
 from reconciler.execution.executor import execute
-from reconciler.execution.records import found_gone, guards_to_note
+from reconciler.execution.records import found_gone, guards_to_note, servers_to_write
 from reconciler.execution.run import Run, Settings
 from reconciler.model.observed import Observation
 from reconciler.model.outcome import Outcome, StopReason
 from reconciler.model.plan import Action, Plan
 from reconciler.model.progress import Progress
+from reconciler.planning.subjects import selected_servers
 from reconciler.render.plan_text import render_plan
 from reconciler.render.progress import render_outcome, render_progress
 from reconciler.render.terminal import plural
@@ -42,7 +43,8 @@ async def apply_plan(
                 # A server that is protected from today on must be protected for the next plan, and what is gone is not
                 # to be looked for any more.
                 recorded, now = planned.writer.recorded, datetime.now(UTC) + planned.client.clock_offset
-                guards, gone = guards_to_note(plan, recorded), found_gone(recorded, planned.observed, now)
+                guards = guards_to_note(plan, recorded)
+                gone = found_gone(recorded, planned.observed, now, planned.writer.holds)
                 await planned.writer.commit(*guards, *gone)
             return 3 if plan.changes else 0
         _approve(console, plan, how)
@@ -113,8 +115,9 @@ async def _planned(
     lock: LockFlags,
     requests: RequestFlags,
 ) -> AsyncIterator[_Planned]:
-    """Lock the state, read it again, look at the cloud, and plan; all that within the timeout."""
-    with open_writer(console, inputs, operation, lock) as writer:
+    """Claim the servers, read the state again, look at the cloud, and plan; all that within the timeout."""
+    with open_writer(console, inputs, operation, lock, alone=False) as writer:
+        busy = writer.claim(selected_servers(inputs.manifest, writer.recorded, selection(flags)))
         inputs = replace(inputs, recorded=writer.recorded)
         async with connected(console, inputs, requests) as connection:
             observed_at = time.monotonic()
@@ -126,7 +129,9 @@ async def _planned(
                     f"the cloud did not answer within {how.timeout:g} s, so nothing was started",
                     hint="-vv shows every request and what became of it.",
                 ) from None
-            plan = plan_for(inputs, observed, connection.binding, flags)
+            plan = plan_for(inputs, observed, connection.binding, flags, busy)
+            # What needs nothing is free for others.
+            writer.release_all_but(servers_to_write(plan, writer.recorded, observed))
             yield _Planned(plan, writer, connection.client, observed, observed_at)
 
 

@@ -51,7 +51,7 @@ class _Executor:
         self._run = run
         self._done: dict[tuple[str, Action, str], Result] = {}
         changes = run.plan.changes
-        self._resumed = [change for change in changes if change.action is Action.RESUME]
+        self._resumed = [change for change in changes if change.action is Action.RESUME and change.starts]
         self._going_on = sum(not self._had_ended(change) for change in self._resumed)
         self._updates = [change for change in changes if change.action is Action.UPDATE and change.starts]
         self._builds = [change for change in changes if change.action.builds and change.starts]

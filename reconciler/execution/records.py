@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 from reconciler.execution.run import Run
 from reconciler.model.observed import Observation
@@ -22,7 +22,7 @@ async def change_records(run: Run) -> list[Result]:
     happened: list[events.Event] = [events.Bound(run.plan.bound_to)] if recorded.bound_to is None else []
     happened += [events.Renamed(change.server_id, change.name) for change in moved]
     happened += [_refreshed(run, change) for change in starting if change.action is Action.REFRESH]
-    happened += found_gone(recorded, run.observed, run.now())
+    happened += found_gone(recorded, run.observed, run.now(), run.writer.holds)
     happened += [events.Retired(one.server_id, run.now()) for one in starting if one.action is Action.FORGET]
     # After the moves: a record that returns from the retired ones gets its protection back with it.
     happened += guards_to_note(run.plan, recorded, returning=frozenset(change.server_id for change in moved))
@@ -56,12 +56,21 @@ def _refreshed(run: Run, change: Change) -> events.Event:
     return events.HeldEdited(change.server_id, change.image_id, change.after.name, change.after.description)
 
 
-def found_gone(recorded: Recorded, observed: Observation, now: datetime) -> Iterator[events.Event]:
+def servers_to_write(plan: Plan, recorded: Recorded, observed: Observation) -> frozenset[str]:
+    """The servers that carrying out a plan may write something of."""
+    noted = (server_id for event in guards_to_note(plan, recorded) for server_id, _ in event.protect)
+    gone = (event.server_id for event in found_gone(recorded, observed, datetime.now(UTC), lambda server_id: True))
+    return frozenset((*(change.server_id for change in plan.changes), *noted, *gone))
+
+
+def found_gone(
+    recorded: Recorded, observed: Observation, now: datetime, ours: Callable[[str], bool]
+) -> Iterator[events.ImageGone]:
     """Images of earlier builds that are not there any more: somebody has deleted them, or a run that was cut off.
 
-    A held one stays until its successor takes its place.
+    A held one stays until its successor takes its place. `ours` tells which servers this run may write.
     """
-    for record in recorded.servers.values() if observed.gone else ():
+    for record in filter(lambda record: ours(record.server_id), recorded.servers.values() if observed.gone else ()):
         held = record.held.image_id if record.held is not None else ""
         for build in record.builds:
             if build.image_id in observed.gone and build.image_id != held and build.deleted_at is None:

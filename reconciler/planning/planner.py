@@ -44,7 +44,8 @@ class Options:
     """How a plan is asked for. `replace` and `allowed` are names; `limits` the manifest's, tightened by flags.
 
     `refresh_only` plans what the records learn from the cloud, and nothing that changes the cloud. `build_seconds` is
-    what a build is assumed to take where history has none.
+    what a build is assumed to take where history has none. `busy` are the servers that other runs have at this moment,
+    by id, and who those are.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -54,6 +55,7 @@ class Options:
     refresh_only: bool = False
     limits: Limits = field(default_factory=Limits)
     build_seconds: float = DOCUMENTED_BUILD_SECONDS
+    busy: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_plan(
@@ -71,7 +73,8 @@ def make_plan(
     quota = observed.quota if observed is not None else None
     building = sum(subject.in_flight for subject in everyone)
     if options.refresh_only:
-        wanted, queued = tuple(filter(None, map(refreshed, selected.values()))), 0
+        wanted = tuple(_unless_busy(change, options) for change in map(refreshed, selected.values()) if change)
+        queued = 0
     else:
         wanted = _changes(selected.values(), recorded, observed, options)
         wanted = with_prunes(wanted, selected, recorded, observed)
@@ -83,10 +86,15 @@ def make_plan(
 
     # A state without a decision in it has a lineage that nobody has seen yet.
     lineage = recorded.lineage if recorded.exists else ""
-    protect = {one.server_id: one.declared.protect for one in selected.values() if one.declared is not None}
+    protect = {
+        one.server_id: one.declared.protect
+        for one in selected.values()
+        if one.declared is not None and one.server_id not in options.busy
+    }
     build_seconds = usual_build_seconds(recorded) or options.build_seconds
     others = tasks_of_others(everyone, observed)
-    unselected = building - sum(subject.in_flight for subject in selected.values())
+    # What another run has is in flight as much as what is selected away.
+    unselected = building - sum(one.in_flight and one.server_id not in options.busy for one in selected.values())
     bound = at_one_time(options.limits.max_in_flight, others, unselected)
     # Where builds wait for places they come in waves as large as the quota's room.
     together = min(quota.free or 1, bound or quota.free or 1) if quota is not None and queued else bound
@@ -153,10 +161,16 @@ def _changes(
         change = change_of(subject, forced=forced)
         if change is not None:
             why = why_unavailable(change, subject.past, observed, forced=forced)
-            changes.append(replace(change, unavailable=why))
+            changes.append(_unless_busy(replace(change, unavailable=why), options))
     # Stable: within one action, the manifest's order.
     changes.sort(key=lambda change: _ORDER[change.action])
     return with_free_names(with_free_image_names(changes, recorded.servers), recorded.servers)
+
+
+def _unless_busy(change: Change, options: Options) -> Change:
+    """The change, unavailable where another run has its server."""
+    who = options.busy.get(change.server_id)
+    return change if who is None else replace(change, unavailable=f"another run has this server: {who}")
 
 
 def _check_names(everyone: Iterable[Subject], selected: Mapping[str, Subject], options: Options) -> None:

@@ -79,6 +79,11 @@ def select_subjects(everyone: Iterable[Subject], selection: Selection) -> dict[s
     return {server_id: one for server_id, one in by_id.items() if server_id in chosen}
 
 
+def selected_servers(manifest: Manifest, recorded: Recorded, selection: Selection) -> frozenset[str]:
+    """The ids of the servers that a plan with these selectors is about. Raises UsageError, see Selection.pick."""
+    return frozenset(select_subjects(find_subjects(manifest, recorded, None), selection))
+
+
 def _subject(
     server_id: str,
     declared: DeclaredServer | None,

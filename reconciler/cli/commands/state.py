@@ -11,8 +11,8 @@ from reconciler.cli.commands import whole_state
 from reconciler.cli.commands.show import command as show_command
 from reconciler.cli.console import Console
 from reconciler.cli.flags import LockFlags, ManifestFlags
-from reconciler.cli.inputs import find_record, load_inputs
-from reconciler.cli.locking import open_writer, user_name
+from reconciler.cli.inputs import load_inputs
+from reconciler.cli.locking import claimed_record, open_writer, user_name
 from reconciler.cli.options import format_option, lock_options, manifest_options, output_options, state_option
 from reconciler.errors import UsageError
 from reconciler.model.record import Build, BuildError, BuildStatus, Record
@@ -74,8 +74,8 @@ def remove(console: Console, *, name: str, source: ManifestFlags, state: str | N
       imgctl state rm office
     """
     inputs = load_inputs(console, source, state)
-    with open_writer(console, inputs, "state rm", lock) as writer:
-        record = find_record(writer.recorded, name, managed=True)
+    with open_writer(console, inputs, "state rm", lock, alone=False) as writer:
+        record = claimed_record(writer, name)
         if record.in_flight:
             raise UsageError(
                 f"{record.name} has a build in flight, which would be lost",
@@ -104,8 +104,8 @@ def move(
       imgctl state mv office office-emea
     """
     inputs = load_inputs(console, source, state)
-    with open_writer(console, inputs, "state mv", lock) as writer:
-        record = find_record(writer.recorded, name, managed=True)
+    with open_writer(console, inputs, "state mv", lock, alone=False) as writer:
+        record = claimed_record(writer, name)
         taken = next((one for one in writer.recorded.servers.values() if one.name == new_name), None)
         if taken is not None and taken.server_id != record.server_id:
             raise UsageError(
@@ -150,8 +150,8 @@ def settle(
             "imgctl import NAME --job-id or --image-id if there is one.",
         )
     inputs = load_inputs(console, source, state)
-    with open_writer(console, inputs, "state settle", lock) as writer:
-        record = find_record(writer.recorded, name, managed=True)
+    with open_writer(console, inputs, "state settle", lock, alone=False) as writer:
+        record = claimed_record(writer, name)
         attempt = _in_flight(record, failed=failed)
         if failed:
             status, error = BuildStatus.FAILED, BuildError("Settled", f"settled by {user_name()}: no image was made")
