@@ -72,13 +72,13 @@ class Writer:
         while refused and self._wait is not None:
             self._session.release(wanted - refused.keys())
             try:
-                self._wait(_refusal(refused))
+                self._wait(self._refusal(refused))
             except StateLocked:
                 # Long enough: it goes on without them.
                 self._wait = None
             refused = self._try_to_claim(wanted)
         if refused and len(refused) == len(wanted):
-            raise _refusal(refused)
+            raise self._refusal(refused)
         self._claimed |= wanted - refused.keys()
         self._take_in_emergencies()
         return refused
@@ -87,6 +87,16 @@ class Writer:
         claim = self._session.claim(server_ids)
         self._merge(claim.changes)
         return claim.refused
+
+    def _refusal(self, refused: Mapping[str, str]) -> StateLocked:
+        one = min(refused)
+        record = self.recorded.servers.get(one)
+        name = f"server {one}" if record is None else f"{record.name} (server {one})"
+        more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        return StateLocked(
+            f"another run has {name}{more}: {refused[one]}",
+            hint="It gives back what it has when it ends, however it ends; --lock-timeout SECONDS waits for that.",
+        )
 
     def _merge(self, changes: Sequence[Patch]) -> None:
         for patch in changes:
@@ -185,15 +195,6 @@ class Writer:
                 raise
             if isinstance(error, ImgctlError):
                 error.hint = "\n".join(text for text in (error.hint, stays.summary, stays.hint) if text)
-
-
-def _refusal(refused: Mapping[str, str]) -> StateLocked:
-    one = min(refused)
-    more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
-    return StateLocked(
-        f"another run has server {one}{more}: {refused[one]}",
-        hint="It gives them back when it ends, however it ends; --lock-timeout SECONDS waits for that.",
-    )
 
 
 def _fault(what: str) -> StateError:
