@@ -11,17 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from reconciler.cli.state_credentials import DATABASE_PAIRS, HTTP_PAIRS, from_netrc, from_variables
 from reconciler.errors import UsageError
-from reconciler.state.address import DATABASE_SCHEMES, Credentials, DatabasePlace, HttpAddress, ObjectPlace
+from reconciler.state.address import DATABASE_SCHEMES, DatabasePlace, HttpAddress, ObjectPlace
 from reconciler.state.open import database_store, http_store, local_store, object_store
 from reconciler.state.store import Store
 
 STATE_NAME = "imgctl.state.json"
 HOST_VARIABLE = "IMGCTL_STATE_HOST"
-# The second pair is what Terraform's own backend reads, and what GitLab's pages set.
-_CREDENTIALS = (("IMGCTL_STATE_USERNAME", "IMGCTL_STATE_PASSWORD"), ("TF_HTTP_USERNAME", "TF_HTTP_PASSWORD"))
-# PGUSER, PGPASSWORD, PGPASSFILE and the rest are libpq's own.
-_DATABASE_CREDENTIALS = _CREDENTIALS[:1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +53,13 @@ def find_place(environ: Mapping[str, str], file: Path, state: str | None, declar
         database = DatabasePlace.parse(where)
         if not state:
             _check_allowed(database.place, environ, database.is_at(environ.get(HOST_VARIABLE, "")))
-        store = database_store(database, _credentials(environ, _DATABASE_CREDENTIALS), environ, folder, home(environ))
+        store = database_store(database, from_variables(environ, DATABASE_PAIRS), environ, folder, home(environ))
         return Place(store, folder / STATE_NAME)
     address = HttpAddress.parse(where)
     if not state:
         _check_allowed(address.place, environ, address.is_at(environ.get(HOST_VARIABLE, "")))
-    store = http_store(address, _credentials(environ, _CREDENTIALS), folder, home(environ))
+    credentials = from_variables(environ, HTTP_PAIRS) or from_netrc(environ, address.host)
+    store = http_store(address, credentials, folder, home(environ))
     return Place(store, folder / STATE_NAME)
 
 
@@ -92,21 +90,3 @@ def _check_allowed(place: str, environ: Mapping[str, str], is_it: bool) -> None:
             f"the manifest keeps the state at {place}, and {HOST_VARIABLE} allows only {allowed}",
             hint=f"Correct the manifest, or {HOST_VARIABLE}.",
         )
-
-
-def _credentials(environ: Mapping[str, str], pairs: tuple[tuple[str, str], ...]) -> Credentials | None:
-    for names in pairs:
-        given = [name for name in names if environ.get(name)]
-        if not given:
-            continue
-        if len(given) < len(names):
-            missing = next(name for name in names if name not in given)
-            raise UsageError(f"{given[0]} is set, {missing} is not", hint=f"Set {missing}, or unset {given[0]}.")
-        username, password = (environ[name] for name in names)
-        if ":" in username or not (username + password).isprintable():
-            raise UsageError(
-                f"{names[0]} and {names[1]} cannot be sent",
-                hint="A user name has no colon in it, and neither has line ends or other unprintable characters.",
-            )
-        return Credentials(username, password, f"{names[0]} and {names[1]}")
-    return None

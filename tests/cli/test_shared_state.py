@@ -210,6 +210,42 @@ def test_credentials_come_from_one_pair_and_are_never_shown(
     assert "unencrypted" in unencrypted.err
 
 
+def test_an_entry_of_netrc_goes_to_its_own_host_only(
+    imgctl: Imgctl, write_manifest: WriteManifest, gitlab: GitLab, folder: Path
+) -> None:
+    write_manifest()
+    file = folder / "credentials.netrc"
+    env = {"IMGCTL_STATE": gitlab.address(), "NETRC": str(file)}
+
+    def plan(content: str, mode: int = 0o600, **more: str) -> Any:
+        file.write_text(content, encoding="utf-8")
+        file.chmod(mode)
+        return imgctl("plan", "--no-refresh", env=env | more)
+
+    ours = f"machine 127.0.0.1 login {USERNAME} password {PASSWORD}\n"
+    assert plan(ours).code == 0
+    exposed = plan(ours, 0o644)
+    assert exposed.code == 1
+    assert f"chmod 600 {file}" in exposed.err
+    # Neither another host's, nor one that is bound to no host.
+    strange = (
+        f"machine gitlab.example login {USERNAME} password {PASSWORD}\ndefault login {USERNAME} password {PASSWORD}\n"
+    )
+    gitlab.requests.clear()
+    assert "Set IMGCTL_STATE_USERNAME" in plan(strange).err
+    # A pair of variables wins.
+    wrong = plan(ours, IMGCTL_STATE_USERNAME="x", IMGCTL_STATE_PASSWORD="hunter2")
+    assert "IMGCTL_STATE_USERNAME and IMGCTL_STATE_PASSWORD" in wrong.err
+    refused = plan("machine 127.0.0.1 login x password hunter2\n")
+    assert f"the entry for 127.0.0.1 in {file}" in refused.err
+    broken = plan("machine 127.0.0.1 login x pass-word hunter2\n")
+    assert f"{file}:1 cannot be read as a .netrc" in broken.err
+    for ran in (exposed, wrong, refused, broken):
+        assert ran.code == 1
+        assert "hunter2" not in ran.out + ran.err
+        assert PASSWORD not in ran.out + ran.err
+
+
 def test_a_redirect_is_not_followed(
     imgctl: Imgctl, write_manifest: WriteManifest, gitlab: GitLab, env: dict[str, str]
 ) -> None:
