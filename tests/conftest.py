@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from reconciler.cli.app import run
+from reconciler.execution import polling
 from reconciler.simulator import World, serving
 from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManifest
 
@@ -41,7 +42,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def imgctl(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Imgctl:
-    """imgctl in this process, as its console script runs it."""
+    """imgctl in this process, as its console script runs it, but that it looks at a new build sooner."""
+    monkeypatch.setattr(polling, "_SHORTEST", 0.06)
 
     def call(*arguments: str, env: Mapping[str, str] | None = None) -> Ran:
         with monkeypatch.context() as patch:
