@@ -18,9 +18,11 @@ from reconciler.execution import polling
 from reconciler.simulator import World, serving
 from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManifest
 
-# How long an example takes is the machine's business.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# How long an example takes is the machine's business. Of a hundred examples a quick run tries thirty; all of them are
+# tried by --hypothesis-profile full. See support.examples.
+settings.register_profile("quick", deadline=None, max_examples=30)
+settings.register_profile("full", deadline=None, max_examples=100)
+settings.load_profile("quick")
 
 _FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS)(_|$)|.*_proxy$", re.IGNORECASE)
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# How long the end waits for what is being answered, and how often it looks.
-_LONGEST_GOODBYE, _LOOK_SECONDS = 2.0, 0.002
+# How often the end looks whether everything is answered, and at what intervals: for two seconds.
+_LOOKS, _LOOK_SECONDS = 400, 0.005
 
 
 class _Protocol(H11Protocol):
@@ -88,10 +88,10 @@ class _Server(uvicorn.Server):
             server.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LONGEST_GOODBYE):
-                while self.server_state.connections or self.server_state.tasks:
-                    await asyncio.sleep(_LOOK_SECONDS)
+        for _ in range(_LOOKS):
+            if not self.server_state.connections and not self.server_state.tasks:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
         for task in self.server_state.tasks:
             task.cancel()
 
