@@ -439,6 +439,7 @@ def test_a_signal_stops_submitting_and_loses_nothing(
     assert child.returncode == 130, (out, err)
     assert "stopping" in err
     assert "2 running, 1 not started" in out
+    cloud.world.build_time = 0.1
     assert imgctl("apply", "--auto-approve", env=cloud.env).code == 0
     assert cloud.built == sorted(SERVER_IDS)
 
