@@ -15,12 +15,15 @@ import pytest
 from hypothesis import settings
 
 from reconciler.cli.app import run
+from reconciler.execution import polling
 from reconciler.simulator import World, serving
 from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManifest
 
-# How long an example takes is the machine's business.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# How long an example takes is the machine's business. Of a hundred examples a quick run tries thirty; all of them are
+# tried by --hypothesis-profile full. See support.examples.
+settings.register_profile("quick", deadline=None, max_examples=30)
+settings.register_profile("full", deadline=None, max_examples=100)
+settings.load_profile("quick")
 
 _FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS|TF)(_|$)|PG[A-Z]+$|.*_proxy$", re.IGNORECASE)
 
@@ -66,7 +69,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def imgctl(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Imgctl:
-    """imgctl in this process, as its console script runs it."""
+    """imgctl in this process, as its console script runs it, but that it looks at a new build sooner."""
+    monkeypatch.setattr(polling, "_SHORTEST", 0.06)
 
     def call(*arguments: str, env: Mapping[str, str] | None = None) -> Ran:
         with monkeypatch.context() as patch:

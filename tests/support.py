@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from reconciler.simulator import World
 from reconciler.simulator.records import BuildRequest, Fate, Image, Job
@@ -104,6 +105,11 @@ def crossed(first: Iterable[Any], second: Iterable[Any]) -> list[Any]:
         for row in rows
         for column in columns
     ]
+
+
+def examples(full: int) -> int:
+    """How many of so many examples a property is tried with: all in the `full` profile, a part in a quick run."""
+    return max(1, full * settings().max_examples // 100)
 
 
 class StartCloud(Protocol):

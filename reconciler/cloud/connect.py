@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -125,9 +126,12 @@ def _http_client(
     direct = {httpx.URL(url).host for url in (*urls, endpoints.metadata) if is_loopback(url)}
     # A proxy would ask its own metadata service, or hand our keys' request to whoever listens there.
     direct.add(httpx.URL(METADATA_URL).host)
+    # Certificates take longer to read than a request on this machine: where none is shown, none is trusted.
+    plain = all(httpx.URL(url).scheme == "http" for url in (*urls, endpoints.metadata))
     try:
         return httpx.AsyncClient(
             transport=transport,
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
             # None: the direct way, whatever HTTPS_PROXY says. The rest of the environment is honoured by trust_env.
             mounts={f"all://{f'[{host}]' if ':' in host else host}": None for host in direct},
             # Where nothing leaves the machine, proxy settings that cannot be used are nobody's business.

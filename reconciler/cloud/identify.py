@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from reconciler.cloud import problems
 from reconciler.cloud.client import CloudClient
-from reconciler.cloud.images import look_up_images
+from reconciler.cloud.images import look_up_images, show_or_gone
 from reconciler.cloud.jobs import first_failure
-from reconciler.errors import AuthenticationFailed, CloudError, NotFound
 from reconciler.model.observed import ObservedImage, ObservedJob
 
 
@@ -40,7 +38,7 @@ async def identify(client: CloudClient, ids: Collection[str]) -> dict[str, Ident
     others = sorted(set(ids) - found.images.keys())
     with first_failure():
         async with asyncio.TaskGroup() as group:
-            shown = {one: group.create_task(_show_job(client, one)) for one in others}
+            shown = {one: group.create_task(show_or_gone(client.show_job(one))) for one in others}
     jobs = {one: job for one, task in shown.items() if isinstance(job := task.result(), ObservedJob)}
     made = {job.image_id for job in jobs.values() if job.status == "SUCCESS" and job.image_id}
     products = await look_up_images(client, made) if made - found.images.keys() else found
@@ -57,15 +55,3 @@ async def identify(client: CloudClient, ids: Collection[str]) -> dict[str, Ident
         else:
             known[one] = Identity(one, problem=failed.summary if failed and one in found.gone else found.problem)
     return known
-
-
-async def _show_job(client: CloudClient, job_id: str) -> ObservedJob | CloudError | None:
-    """A job; None where there certainly is none; an error where nobody knows."""
-    try:
-        return await client.show_job(job_id)
-    except AuthenticationFailed:
-        raise
-    except NotFound as error:
-        return error if problems.is_no_such_api(error) else None
-    except CloudError as error:
-        return error

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from reconciler.cloud import problems
 from reconciler.cloud.client import CloudClient
 from reconciler.cloud.jobs import first_failure
 from reconciler.errors import AuthenticationFailed, CloudError, NotFound
 from reconciler.model.observed import ObservedImage
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ async def look_up_images(client: CloudClient, wanted: Collection[str]) -> FoundI
     missing = sorted(set(wanted) - images.keys())
     with first_failure():
         async with asyncio.TaskGroup() as group:
-            shown = {image_id: group.create_task(_show(client, image_id)) for image_id in missing}
+            shown = {image_id: group.create_task(show_or_gone(client.show_image(image_id))) for image_id in missing}
     gone, failed = set(), []
     for image_id, task in shown.items():
         match task.result():
@@ -48,14 +51,17 @@ async def look_up_images(client: CloudClient, wanted: Collection[str]) -> FoundI
     return FoundImages(images, frozenset(gone), failed[0] if failed else "")
 
 
-async def _show(client: CloudClient, image_id: str) -> ObservedImage | CloudError | None:
-    """An image; None where there certainly is none; an error where nobody knows."""
+async def show_or_gone(shown: Awaitable[_T]) -> _T | CloudError | None:
+    """What is shown; None where there certainly is nothing, an error where nobody knows.
+
+    Raises AuthenticationFailed.
+    """
     try:
-        return await client.show_image(image_id)
+        return await shown
     except AuthenticationFailed:
         raise
     except NotFound as error:
-        # A gateway without this API says nothing about the image.
+        # A gateway without this API says nothing about what was asked for.
         return error if problems.is_no_such_api(error) else None
     except CloudError as error:
         return error

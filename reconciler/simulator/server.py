@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# How often the end looks whether everything is answered, and at what intervals: for two seconds.
+_LOOKS, _LOOK_SECONDS = 400, 0.005
 
 
 class _Protocol(H11Protocol):
@@ -43,7 +45,10 @@ class _Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling, which ends by sending the signal to the process again."""
+    """uvicorn without its own signal handling, which ends by sending the signal to the process again.
+
+    And without its pauses: it looks ten times a second whether it should end, and takes as long again to do so.
+    """
 
     def __init__(self, app: ASGIApp, url: str, on_listening: Callable[[str], None]) -> None:
         super().__init__(
@@ -59,23 +64,42 @@ class _Server(uvicorn.Server):
                 date_header=False,
                 # Long enough for a client between two polls: a connection closed while idle is no fault of its own.
                 timeout_keep_alive=120,
-                timeout_graceful_shutdown=2,
             )
         )
         self._url = url
         self._on_listening = on_listening
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._on_listening(self._url)
 
+    async def main_loop(self) -> None:
+        await self._stopped.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        for _ in range(_LOOKS):
+            if not self.server_state.connections and not self.server_state.tasks:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        for task in self.server_state.tasks:
+            task.cancel()
+
     def stop(self) -> None:
-        """Finish what is being answered, then end."""
+        """Finish what is being answered, then end. From any thread, and from a signal's handler."""
         self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopped.set)
 
 
 def _listen(port: int) -> tuple[socket.socket, str]:

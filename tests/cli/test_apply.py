@@ -439,6 +439,7 @@ def test_a_signal_stops_submitting_and_loses_nothing(
     assert child.returncode == 130, (out, err)
     assert "stopping" in err
     assert "2 running, 1 not started" in out
+    cloud.world.build_time = 0.1
     assert imgctl("apply", "--auto-approve", env=cloud.env).code == 0
     assert cloud.built == sorted(SERVER_IDS)
 
@@ -446,7 +447,7 @@ def test_a_signal_stops_submitting_and_loses_nothing(
 def test_a_second_signal_leaves_at_once_without_damage(
     imgctl: Imgctl, folder: Path, start_cloud: StartCloud, write_manifest: WriteManifest
 ) -> None:
-    cloud = start_cloud("latency=3@recreate-image", build_time=0.2)
+    cloud = start_cloud("latency=2@recreate-image", build_time=0.2)
     write_manifest({"office": OFFICE})
     child = _background(folder, cloud, "apply", "--auto-approve")
     _until(lambda: cloud.ledger["received"] == 1)
@@ -458,7 +459,8 @@ def test_a_second_signal_leaves_at_once_without_damage(
     assert child.returncode == 130
     assert "build started" not in out
     cloud.faults()
-    ran = imgctl("apply", "--auto-approve", env=cloud.env)
+    # The quiet time sets the pace of the looks; it is longer than what the request may still take.
+    ran = imgctl("apply", "--auto-approve", "--quiet-time", "10", env=cloud.env)
     assert ran.code == 0, ran.out
     assert len(cloud.built) == 1
     assert len(cloud.ledger["builds"]) == 1

@@ -197,8 +197,8 @@ def test_whatever_write_fails_no_build_is_lost_or_issued_twice(
     write_manifest: WriteManifest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cloud = start_cloud("accept-while-building=1")
-    write_manifest()
+    cloud = start_cloud("accept-while-building=1", build_time=0.02)
+    write_manifest({"office": OFFICE, "cad": CAD})
     real = getattr(files, operation)
     # The disk fails at the n-th call and ever after; once a run needs fewer calls, every one of them has failed.
     for healthy in range(30):
@@ -222,10 +222,10 @@ def test_whatever_write_fails_no_build_is_lost_or_issued_twice(
         assert after.code == 0, (healthy, after.out, after.err)
         names = [build["name"] for build in cloud.ledger["builds"]]
         assert sorted(name for name in names if name.endswith(f"-{healthy}")) == sorted(
-            f"{name}-{healthy}" for name in ("office", "cad", "web")
+            f"{name}-{healthy}" for name in ("office", "cad")
         )
         recorded = {record["attempt"]["job_id"] for record in state_of(folder)["servers"].values()}
-        assert recorded == {build["job_id"] for build in cloud.ledger["builds"][-3:]}
+        assert recorded == {build["job_id"] for build in cloud.ledger["builds"][-2:]}
         if ran.code == 0 and calls <= healthy:
             break
     else:

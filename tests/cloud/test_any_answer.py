@@ -18,6 +18,7 @@ from reconciler.cloud.jobs import look_up_jobs
 from reconciler.errors import CloudError
 from reconciler.model.spec import ImageSpec
 from tests.cloud.conftest import Cloud, job, nothing, ok, server, sub_job
+from tests.support import examples
 
 RESOURCE = {"resource_id": "f5d443de-a623-4950-a74d-569fe63c1f7a", "resource_name": "镜像"}
 OUTCOME = {"error_code": "WKS.00211401", "error_message": "it broke"}
@@ -112,7 +113,7 @@ def test_the_good_answer_is_good(name: str) -> None:
     assert asked(call, ok(answer))[0] is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.data())
 def test_an_answer_with_anything_anywhere(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(CALLS)))
@@ -126,7 +127,7 @@ def test_an_answer_with_anything_anywhere(data: st.DataObject) -> None:
         assert requests == 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     name=st.sampled_from(sorted(CALLS)),
     status=st.sampled_from([200, 201, 204, 302, 400, 401, 403, 404, 405, 409, 418, 499]),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from reconciler.cloud import signing
 from tests.cloud.conftest import PROJECT
+from tests.support import examples
 
 AK = "AKEXAMPLE0000000001"
 SK = "SKExample/0000000000000000000000000000001"
@@ -121,7 +122,7 @@ words = st.text(string.ascii_letters + string.digits + "-._~ +%&=/镜", min_size
 values = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     method=st.sampled_from(["GET", "POST", "PATCH", "get"]),
     segments=st.lists(st.text(string.ascii_letters + string.digits + "-._~%2F 镜+", max_size=8), max_size=5),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +19,13 @@ class Visited(Protocol):
 
 _VISITED = "crash points"
 _BEGUN = pytest.StashKey[float]()
-# Visits wait more than they work: for builds, for the quiet time.
-_AT_A_TIME = 4
+# Visits wait more than they work: for builds, for the quiet time. So many of all workers together.
+_AT_A_TIME = 8
 
 
 @pytest.fixture(scope="session")
 def pool() -> Iterator[Pool]:
-    pool = Pool(_AT_A_TIME)
+    pool = Pool(max(1, min(4, _AT_A_TIME // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
     yield pool
     pool.close()
 

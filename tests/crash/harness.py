@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from threading import Timer
 from typing import Any, TypeVar
@@ -537,22 +536,20 @@ class Pool:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._free: queue.Queue[Children] = queue.Queue()
-
-    @cached_property
-    def _all(self) -> list[Children]:
-        with ThreadPoolExecutor(self._size) as executor:
-            found = list(executor.map(lambda _: Children(), range(self._size)))
-        for children in found:
-            self._free.put(children)
-        return found
+        self._all: list[Children] = []
+        # None stands for a source that nobody has needed so far: starting one costs more than a run.
+        self._free: queue.LifoQueue[Children | None] = queue.LifoQueue()
+        for _ in range(size):
+            self._free.put(None)
 
     @contextmanager
     def children(self) -> Iterator[Children]:
         """One of them, for a while."""
-        assert self._all
         children = self._free.get()
         try:
+            if children is None:
+                children = Children()
+                self._all.append(children)
             yield children
         finally:
             self._free.put(children)
@@ -576,6 +573,5 @@ class Pool:
 
     def close(self) -> None:
         """End all of them."""
-        if "_all" in self.__dict__:
-            for children in self._all:
-                children.close()
+        for children in self._all:
+            children.close()

@@ -32,7 +32,7 @@ def test_a_sample_of_the_boundaries_loses_nothing(pool: Pool, tmp_path: Path) ->
     scene = SCENES["new"]
     with pool.children() as children:
         boundaries = scene.boundaries(tmp_path / "dry", children)
-    sample = dict.fromkeys([*boundaries[::15], *dangerous(boundaries)[::6]])
+    sample = dict.fromkeys([*boundaries[::20], *dangerous(boundaries)[::8]])
     pool.visit(list(sample), scene.visit, tmp_path)
 
 
@@ -143,11 +143,11 @@ def _visit_busy(folder: Path, children: Children, seed: int) -> None:
 
 
 def test_no_more_is_in_doubt_than_was_being_sent(pool: Pool, tmp_path: Path) -> None:
-    pool.visit(range(8), _visit_busy, tmp_path)
+    pool.visit(range(4), _visit_busy, tmp_path)
 
 
 def test_sixteen_requests_at_a_time(pool: Pool, tmp_path: Path) -> None:
-    pool.visit(range(3), _visit_crowd, tmp_path)
+    pool.visit(range(2), _visit_crowd, tmp_path)
 
 
 @pytest.mark.sweep

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.execution.places import NoPlace, Places
+from tests.support import examples
 
 
 def reading(*answers: int) -> Callable[[], Awaitable[int]]:
@@ -31,7 +32,7 @@ def run(work: Awaitable[None]) -> None:
     asyncio.run(within())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     builds=st.lists(
         st.tuples(st.sampled_from(["image", "failed", "left"]), st.integers(0, 2), st.booleans()), max_size=12

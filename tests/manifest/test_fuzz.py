@@ -14,9 +14,12 @@ from reconciler.errors import ManifestError
 from reconciler.manifest.load import VariableSources, load
 from reconciler.manifest.nodes import Kind, classify
 from reconciler.model.spec import ImageSpec, Manifest
+from tests.support import examples
 
 FUZZ = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(120),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 BASE = Path(__file__).parents[2].joinpath("examples", "quickstart", "imgctl.yaml").read_text("utf-8")

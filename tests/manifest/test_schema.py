@@ -17,6 +17,7 @@ from reconciler.manifest import rules
 from reconciler.manifest.conformance import compile_schema
 from reconciler.manifest.schema import manifest_schema
 from reconciler.model.regions import WORKSPACEAPP_REGIONS
+from tests.support import examples
 
 SCHEMA = manifest_schema()
 CONFORMS = compile_schema(SCHEMA)
@@ -124,7 +125,7 @@ def like(schema: Any) -> st.SearchStrategy[Any]:
     return st.integers(0, 40).flatmap(lambda dice: ANYTHING if dice == 40 else mostly)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.one_of(ANYTHING, like(SCHEMA), like(SCHEMA)))
 def test_the_quick_check_and_jsonschema_are_of_one_mind(data: Any) -> None:
     event("right" if VALIDATOR.is_valid(data) else "wrong")
@@ -134,7 +135,7 @@ def test_the_quick_check_and_jsonschema_are_of_one_mind(data: Any) -> None:
 NAMES = st.text(alphabet=st.sampled_from("ab1_.- \n\t镜一龥龦㐀é１/@$\u00a0"), max_size=6) | st.text(max_size=3)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(NAMES | st.sampled_from(["a" * 128, "a" * 129, "a" * 127 + " ", " " * 128]))
 def test_schema_and_rules_agree_about_names_and_descriptions(text: str) -> None:
     image = SCHEMA["$defs"]["image"]["properties"]

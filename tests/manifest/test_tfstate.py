@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from reconciler.errors import UsageError
 from reconciler.manifest.tfstate import MAX_BYTES, TerraformState, read_tfstate
+from tests.support import examples
 from tests.tfstates import SECRET, image, instance, resource, tfstate
 
 SERVER = "huaweicloud_workspace_app_image_server"
@@ -167,14 +168,14 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_garbage_is_an_error_and_nothing_worse(content: bytes) -> None:
     with pytest.raises(UsageError):
         read_tfstate(content, "x")
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(500), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_state_with_anything_anywhere_is_read_or_refused(data: st.DataObject) -> None:
     document: Any = json.loads(tfstate(resource("a", image("i1", "s1", "k"), module='module.m["x"]')))

@@ -20,8 +20,9 @@ from reconciler.planning.planner import Options, make_plan
 from reconciler.planning.selection import Selection
 from tests.planning.figures import BINDING, applied
 from tests.planning.strategies import SERVER_IDS, manifests, observations, options, states
+from tests.support import examples
 
-often = settings(max_examples=40, deadline=None)
+often = settings(max_examples=examples(40), deadline=None)
 UNGUARDED: Mapping[str, Any] = {
     "replace": frozenset(),
     "allow_empty": True,

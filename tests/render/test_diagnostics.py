@@ -10,6 +10,7 @@ from reconciler.errors import ManifestError, PermissionDenied, UsageError
 from reconciler.model.diagnostics import Diagnostic, Origin, Severity
 from reconciler.render.diagnostics import render_diagnostics, render_error
 from reconciler.render.terminal import LINE_WIDTH, Style, clean, width
+from tests.support import examples
 
 
 def excerpt(line: str, column: int) -> tuple[str, int]:
@@ -94,7 +95,7 @@ def test_a_manifests_error_shows_every_problem_first() -> None:
 anything = st.text(st.characters(), max_size=300)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(anything, anything, anything, st.integers(1, 400))
 def test_nothing_hostile_is_shown(summary: str, hint: str, line: str, column: int) -> None:
     problem = Diagnostic(Severity.ERROR, summary, hint, Origin(summary[:9], 1, column), line)

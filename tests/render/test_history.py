@@ -15,6 +15,7 @@ from reconciler.render.history import HistoryRow, render_history
 from reconciler.render.records import render_records
 from reconciler.render.terminal import Style
 from tests.planning.figures import NOON, A, B, build, record
+from tests.support import examples
 
 FAILED = replace(
     build(BuildStatus.FAILED, B, error=BuildError("IMG.0042", "the disk is full")), context=Context(actor="li")
@@ -55,7 +56,7 @@ def test_records() -> None:
 texts = st.text(st.characters(), max_size=20)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(texts, texts, texts)
 def test_nothing_hostile_is_shown(name: str, other: str, note: str) -> None:
     one = replace(

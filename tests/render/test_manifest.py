@@ -20,6 +20,7 @@ from reconciler.model.regions import WORKSPACEAPP_REGIONS
 from reconciler.model.spec import ImageSpec, Manifest
 from reconciler.render.manifest import render_manifest, starter_manifest
 from tests.planning.figures import BINDING
+from tests.support import examples
 
 
 def loaded(text: str, folder: Path) -> Manifest:
@@ -81,7 +82,7 @@ servers = st.lists(
 
 
 @settings(
-    max_examples=150,
+    max_examples=examples(150),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

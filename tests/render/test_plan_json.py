@@ -15,6 +15,7 @@ from reconciler.model.plan import Action, Plan
 from reconciler.render.plan_json import plan_document, render_plan_json
 from tests.planning.figures import plan_of
 from tests.render.test_plan_text import chinese_plan, gated_plan, long_plan, mixed_plan, plans, refresh_plan
+from tests.support import examples
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas/plan.schema.json").read_text(encoding="utf-8"))
 CONFORMS = Draft202012Validator(SCHEMA)
@@ -87,7 +88,7 @@ def test_what_a_reader_finds() -> None:
     assert (moved["name"], moved["old_name"], moved["diff"]) == ("writing", "letters", [])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(plans)
 def test_whatever_stands_in_it_a_plan_is_plain_json(plan: Plan) -> None:
     text = render_plan_json(plan)

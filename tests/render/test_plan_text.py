@@ -21,6 +21,7 @@ from reconciler.model.spec import ImageSpec, Limits, Override
 from reconciler.render.plan_text import render_plan
 from reconciler.render.terminal import LINE_WIDTH, Style, width
 from tests.planning.figures import BINDING, build, declared, manifest, observation, plan_of, record, recorded, server
+from tests.support import examples
 
 GOLDENS = Path(__file__).parent / "goldens"
 SIMULATOR = replace(BINDING, provider="simulator")
@@ -271,7 +272,7 @@ plans = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(plans, st.booleans(), st.booleans())
 def test_nothing_hostile_reaches_a_terminal(plan: Plan, verbose: bool, colour: bool) -> None:
     text = render_plan(plan, Style(colour), verbose=verbose)

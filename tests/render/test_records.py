@@ -26,6 +26,7 @@ from reconciler.render.records import (
 )
 from reconciler.render.terminal import Style
 from tests.planning.figures import NOON, A, B, build, declared, record
+from tests.support import examples
 
 FAILED = build(BuildStatus.FAILED, B, error=BuildError("IMG.0042", "the disk is full", "r-1"))
 ROWS = [
@@ -117,7 +118,7 @@ def test_moments() -> None:
 texts = st.text(st.characters(), max_size=20)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(texts, texts, texts)
 def test_nothing_hostile_is_shown(name: str, other: str, image_id: str) -> None:
     spec = ImageSpec(other, name, triggers={name: other})

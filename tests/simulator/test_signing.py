@@ -21,6 +21,7 @@ from reconciler.simulator.signing import (
     parse_authorization,
     verify,
 )
+from tests.support import examples
 
 ACCESS, SECRET = "AKEXAMPLE0000000001", "SKExample/0000000000000000000000000000001"
 NOW = datetime(2026, 10, 25, 12, 0, 0, tzinfo=UTC)
@@ -188,14 +189,14 @@ REQUESTS = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(REQUESTS)
 def test_what_the_sdk_signs_is_accepted(request: tuple[str, str, list[tuple[str, str]], dict[str, str], str]) -> None:
     signed, auth = signed_by_sdk(*request)
     verify(signed, auth, SECRET, NOW)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(REQUESTS, st.data())
 def test_what_was_changed_after_signing_is_refused(
     request: tuple[str, str, list[tuple[str, str]], dict[str, str], str], data: st.DataObject

@@ -16,6 +16,7 @@ from reconciler.errors import StateError
 from reconciler.model.record import Recorded
 from reconciler.state.codec import Stored, decode, encode
 from tests.state.strategies import states
+from tests.support import examples
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas/state.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
@@ -33,7 +34,7 @@ def test_what_is_written_is_read_back_and_fits_the_schema(recorded: Recorded) ->
 
 
 @given(states(), st.data())
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_a_damaged_state_is_refused_or_read_but_never_crashes(recorded: Recorded, data: st.DataObject) -> None:
     content = bytearray(encode(recorded, 0))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -69,7 +70,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 @given(states(), st.data())
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_what_the_schema_refuses_is_refused_with_its_path(recorded: Recorded, data: st.DataObject) -> None:
     document = json.loads(encode(recorded, 0))
     *parents, last = data.draw(st.sampled_from(_places(document)))
