@@ -93,6 +93,9 @@ def folds(changes: Sequence[Change], room: int) -> Folds:
     blocks: list[str] = []
     total = misses = 0
     opened = len(changes) <= _OPEN
+    together = len(changes) > _AT_A_GLANCE
+    if together:
+        room -= size(_together(["\n"], len(changes)))
     for change in changes:
         lines = _diff(change)
         first = next(lines, None)
@@ -105,7 +108,12 @@ def folds(changes: Sequence[Change], room: int) -> Folds:
             continue
         blocks.append(block)
         room -= size(block) + 2
-    return Folds(tuple(blocks), len(blocks), total)
+    return Folds((_together(blocks, len(blocks)),) if together and blocks else tuple(blocks), len(blocks), total)
+
+
+def _together(blocks: Sequence[str], count: int) -> str:
+    """So many folds in one: a page of headings hides what follows it."""
+    return details(f"The fields of {plural(count, 'change')}", "\n\n".join(blocks) + "\n")
 
 
 def _index_table(changes: Sequence[Change], review: Review, room: int, *, with_action: bool) -> tuple[str, int]:
@@ -123,7 +131,7 @@ def _index_table(changes: Sequence[Change], review: Review, room: int, *, with_a
     rows: list[str] = []
     for change in changes:
         cells = [
-            *([f"{code(MARKS[change.action])} {change.action.value}"] if with_action else []),
+            *([code(f"{MARKS[change.action]} {change.action.value}")] if with_action else []),
             code(cut(change.name, LONGEST_NAME), cell=True),
             image_of(change, cell=True),
             *([] if common else [_why(change)]),
@@ -166,12 +174,12 @@ def _by_file(changes: Sequence[Change], review: Review) -> str:
     if len(counts) < 2:
         return ""
     actions = [action for action in RISK if any(action in one for one in counts.values())]
-    files = sorted(counts.items(), key=lambda item: -sum(item[1].values()))
+    largest = sorted(counts, key=lambda file: -sum(counts[file].values()))
     rows = [
-        row([code(cut(file, _LONGEST_PLACE), cell=True) if file else "not declared", *_numbers([count], actions)])
-        for file, count in files[:_FILES_SHOWN]
+        row([code(cut(file, _LONGEST_PLACE), cell=True) if file else "not declared", *_numbers([counts[file]], actions)])
+        for file in sorted(largest[:_FILES_SHOWN], key=lambda file: (not file, file))
     ]
-    others = [count for _, count in files[_FILES_SHOWN:]]
+    others = [counts[file] for file in largest[_FILES_SHOWN:]]
     if others:
         rows.append(row([plural(len(others), "other file"), *_numbers(others, actions)]))
     return table(["", *(action.value for action in actions)], rows)

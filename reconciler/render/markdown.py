@@ -62,7 +62,7 @@ def code_html(text: str) -> str:
 def prose(text: str, *, name: str | None = None, cell: bool = False) -> str:
     """A sentence of ours with values from outside in it: plain words as they are, everything else as code.
 
-    `name` is one of those values, and code even where it looks like a word.
+    `name` is one of those values, and code even where it looks like a word. Several blanks become one.
     """
     shown: list[str] = []
     odd: list[str] = []
@@ -70,11 +70,11 @@ def prose(text: str, *, name: str | None = None, cell: bool = False) -> str:
     def end_code() -> None:
         if odd:
             around = _AROUND.fullmatch(" ".join(odd))
-            before, words, after = around.groups() if around is not None else ("", "", "")
+            before, words, after = around.groups() if around is not None else ("", " ".join(odd), "")
             shown.append(before + code(words, cell=cell) + after)
             odd.clear()
 
-    for word in clean(text).split(" "):
+    for word in filter(None, clean(text).split(" ")):
         if _WORD.fullmatch(word) and not _COMMIT.fullmatch(word) and word != name:
             end_code()
             shown.append(word)
@@ -83,7 +83,7 @@ def prose(text: str, *, name: str | None = None, cell: bool = False) -> str:
             if word.endswith((",", ";", ":")):
                 end_code()
     end_code()
-    return " ".join(shown)
+    return " ".join(shown) or code(ABSENT)
 
 
 def diff_fence(lines: Iterable[str]) -> str:

@@ -44,6 +44,7 @@ MAX_CHARACTERS = 60_000
 LEAST_CHARACTERS = 6_000
 
 _LONGEST_ROOT = 80
+_LONGEST_LINEAGE = 64
 # A command that was cut could apply more than was planned: a longer one is not shown.
 _LONGEST_COMMAND = 500
 _LONGEST_SENTENCE = 400
@@ -111,7 +112,7 @@ def _marker(plan: Plan, review: Review, changes: int, shown: int) -> str:
         "key": review_key(plan, review),
         "root": cut(review.root, _LONGEST_ROOT),
         "plan": plan.plan_id,
-        "lineage": cut(plan.lineage, LONGEST_NAME),
+        "lineage": cut(plan.lineage, _LONGEST_LINEAGE),
         "serial": plan.serial,
         "changes": changes,
         "shown": shown,
@@ -228,7 +229,7 @@ def _sentence(diagnostic: Diagnostic) -> str:
 def _notes(wary: Sequence[Diagnostic], diagnostics: Sequence[Diagnostic], room: int) -> str:
     """The notes in a fold: they inform, and cause nothing. The cautions that are too many for the top come before."""
     notes = [one for one in diagnostics if one.severity is Severity.NOTE]
-    counts = [f"{plural(len(wary), 'more caution')}" if wary else "", plural(len(notes), "note") if notes else ""]
+    counts = [plural(len(wary), "more caution") if wary else "", plural(len(notes), "note") if notes else ""]
     heading = ", ".join(filter(None, counts))
     body = _fitted((partial(_sentence, one) for one in (*wary, *notes)), room - size(details(heading, "\n")))
     return details(heading, body + "\n") if body else ""
