@@ -175,10 +175,10 @@ def _by_file(changes: Sequence[Change], review: Review) -> str:
         return ""
     actions = [action for action in RISK if any(action in one for one in counts.values())]
     largest = sorted(counts, key=lambda file: -sum(counts[file].values()))
-    rows = [
-        row([code(cut(file, _LONGEST_PLACE), cell=True) if file else "not declared", *_numbers([counts[file]], actions)])
-        for file in sorted(largest[:_FILES_SHOWN], key=lambda file: (not file, file))
-    ]
+    rows = []
+    for file in sorted(largest[:_FILES_SHOWN], key=lambda file: (not file, file)):
+        name = code(cut(file, _LONGEST_PLACE), cell=True) if file else "not declared"
+        rows.append(row([name, *_numbers([counts[file]], actions)]))
     others = [counts[file] for file in largest[_FILES_SHOWN:]]
     if others:
         rows.append(row([plural(len(others), "other file"), *_numbers(others, actions)]))

@@ -144,7 +144,10 @@ def test_a_smaller_comment_says_what_it_leaves_out(imgctl: Imgctl, write_manifes
 def test_the_comment_says_where_it_belongs_and_how_it_is_applied(
     imgctl: Imgctl, folder: Path, write_manifest: WriteManifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    servers: dict[str, Any] = {"office": {"server_id": SERVER_IDS[0], "labels": {"ring": "canary"}}, "cad": SERVER_IDS[1]}
+    servers: dict[str, Any] = {
+        "office": {"server_id": SERVER_IDS[0], "labels": {"ring": "canary"}},
+        "cad": SERVER_IDS[1],
+    }
     write_manifest(servers, region="ap-southeast-1")
     home = folder / "images/prod"
     home.mkdir(parents=True)

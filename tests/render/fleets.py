@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from reconciler.model.diagnostics import Origin
 from reconciler.model.observed import Observation, ObservedImage
 from reconciler.model.plan import Plan
-from reconciler.model.record import Build, Record
+from reconciler.model.record import Record
 from reconciler.model.review import Review
 from reconciler.model.spec import DeclaredServer, ImageSpec, Limits
 from tests.planning.figures import build, declared, observation, plan_of, record, recorded, server
@@ -37,14 +37,8 @@ def held(name: str, number: int, **fields: object) -> Record:
 
 def three_changes() -> Plan:
     """One image to be rebuilt, the oldest of its images to go, one server to be forgotten; another stays as it is."""
-    old = Build(
-        **{
-            **{field: getattr(build(), field) for field in Build.__dataclass_fields__},
-            "spec": released("office", "2026.08"),
-            "image_id": uuid(9001),
-            "finished_at": datetime(2026, 8, 4, tzinfo=UTC),
-        }
-    )
+    old = build(spec=released("office", "2026.08"), image_id=uuid(9001))
+    old = replace(old, finished_at=datetime(2026, 8, 4, tzinfo=UTC))
     last = build(spec=released("office", "2026.10"), image_id=uuid(5001), attempt_id="a2")
     records = [
         held("office", 1, history=[old], attempt=last),
