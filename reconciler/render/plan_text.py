@@ -57,7 +57,9 @@ def render_plan(plan: Plan, style: Style, *, verbose: bool = False) -> str:
     if plan.diagnostics:
         lines += [*_diagnostics(plan.diagnostics, style, verbose=verbose), ""]
     if plan.overrides:
-        lines += [f"var.{clean(one.name)} = {_value(one.value)} (from {clean(one.source)})" for one in plan.overrides]
+        lines += [
+            f"var.{clean(one.name)} = {value_text(one.value)} (from {clean(one.source)})" for one in plan.overrides
+        ]
         lines.append("")
     if plan.changes:
         lines += [*_changes(plan.changes, style, verbose=verbose), "", *summary_lines(plan, style)]
@@ -82,20 +84,29 @@ def plan_line(plan: Plan) -> str:
 def summary_lines(plan: Plan, style: Style) -> Iterable[str]:
     """The counts in our own words, and what holds the plan back."""
     yield style(plan_line(plan), "bold")
-    summary = plan.summary
-    counts = [f"{summary[name]} {name}" for name in (*_COUNTED, "unavailable", "unchanged") if summary[name]]
-    about = f"about {duration(plan.expected_seconds)}" if plan.expected_seconds else ""
-    line = "; ".join(filter(None, (", ".join(counts), about)))
-    yield from (line,) if width(line) <= LINE_WIDTH else (", ".join(counts), about)
-    yield from _quota(plan)
+    counts, about = count_line(plan), expectation(plan)
+    line = "; ".join(filter(None, (counts, about)))
+    yield from (line,) if width(line) <= LINE_WIDTH else (counts, about)
+    yield from quota_lines(plan)
     if plan.gated:
-        flags = _opening_flags(plan.gated)
+        flags = [clean(" ".join(flag)) for flag in opening_flags(plan.gated)]
         more = " …" if len(flags) > _FLAGS_SHOWN else ""
         opened = f"{' '.join(flags[:_FLAGS_SHOWN])}{more}"
         yield style(f"{len(plan.gated)} gated: nothing starts unless allowed ({opened}).", "yellow", "bold")
 
 
-def _quota(plan: Plan) -> Iterable[str]:
+def count_line(plan: Plan) -> str:
+    """The counts in our own words: `57 rebuild, 3 build, 2 unavailable, 40 unchanged`."""
+    summary = plan.summary
+    return ", ".join(f"{summary[name]} {name}" for name in (*_COUNTED, "unavailable", "unchanged") if summary[name])
+
+
+def expectation(plan: Plan) -> str:
+    """How long the builds will take together: `about 48 min`; empty where there are none."""
+    return f"about {duration(plan.expected_seconds)}" if plan.expected_seconds else ""
+
+
+def quota_lines(plan: Plan) -> Iterable[str]:
     """How far the quota of private images reaches, wherever the plan takes places in it."""
     taken = plan.count(Action.BUILD, Action.REBUILD)
     if plan.quota is None or not taken:
@@ -118,15 +129,15 @@ def _diagnostics(diagnostics: Sequence[Diagnostic], style: Style, *, verbose: bo
         yield f"({len(notes) - len(shown)} more notes: -v shows them)"
 
 
-def _opening_flags(gated: Iterable[Change]) -> list[str]:
-    """The flags that would open every gate; that of an empty manifest opens to no name."""
-    flags: dict[str, None] = {}
+def opening_flags(gated: Iterable[Change]) -> list[tuple[str, ...]]:
+    """The flags that would open every gate, each with its value; that of an empty manifest opens to no name."""
+    flags: dict[tuple[str, ...], None] = {}
     for change in gated:
         gates = change.gated.split("; ")
         if EMPTY_MANIFEST in gates:
-            flags["--allow-empty"] = None
+            flags[("--allow-empty",)] = None
         if gates != [EMPTY_MANIFEST]:
-            flags[f"--allow {clean(change.name)}"] = None
+            flags["--allow", change.name] = None
     return list(flags)
 
 
@@ -169,7 +180,7 @@ def _fields(change: Change) -> Iterable[str]:
     """What differs, a field each; both sides below each other where they are too long for one line."""
     first = change.action is Action.BUILD
     rows = [
-        (clean(one.path), _value(one.after) if first else f"{_value(one.before)} -> {_value(one.after)}")
+        (clean(one.path), value_text(one.after) if first else f"{value_text(one.before)} -> {value_text(one.after)}")
         for one in change.diff
     ]
     for one, line in zip(change.diff, table(rows, indent=_INDENT), strict=True):
@@ -177,11 +188,12 @@ def _fields(change: Change) -> Iterable[str]:
             yield line
         else:
             yield f"{_INDENT}{clean(one.path)}"
-            yield f"{_INDENT}     {_value(one.before)}"
-            yield f"{_INDENT}  -> {_value(one.after)}"
+            yield f"{_INDENT}     {value_text(one.before)}"
+            yield f"{_INDENT}  -> {value_text(one.after)}"
 
 
-def _value(value: object) -> str:
+def value_text(value: object) -> str:
+    """One side of a field as people read it, clean: a text in quotes, `(none)` for what is absent."""
     match value:
         case None:
             return "(none)"

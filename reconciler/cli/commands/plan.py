@@ -7,12 +7,19 @@ import click
 from reconciler.cli.console import Console
 from reconciler.cli.flags import ManifestFlags, PlanFlags, RequestFlags
 from reconciler.cli.inputs import Inputs, load_inputs
-from reconciler.cli.options import format_option, manifest_options, planning_options, request_options, state_option
+from reconciler.cli.options import manifest_options, planning_options, request_options, state_option
 from reconciler.cli.planning import plan_for
+from reconciler.cli.publishing import (
+    Output,
+    check_outputs,
+    files_of,
+    publish,
+    publishing_options,
+    review_of,
+    typed_state,
+)
 from reconciler.errors import UsageError
 from reconciler.model.plan import Plan
-from reconciler.render.plan_json import render_plan_json
-from reconciler.render.plan_text import render_plan
 
 
 @click.command(name="plan")
@@ -21,7 +28,7 @@ from reconciler.render.plan_text import render_plan
 @planning_options
 @click.option("--refresh/--no-refresh", default=True, help="Ask the cloud first; --no-refresh needs no credentials.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 where there are changes.")
-@format_option("text", "json")
+@publishing_options
 @request_options
 @click.pass_obj
 def command(
@@ -32,7 +39,8 @@ def command(
     flags: PlanFlags,
     refresh: bool,
     detailed_exitcode: bool,
-    form: str,
+    outputs: tuple[Output, ...],
+    max_chars: int,
     requests: RequestFlags,
 ) -> int:
     """Show what apply would do, and why. Changes nothing and takes no lock.
@@ -40,20 +48,20 @@ def command(
     \b
     Example:
       imgctl plan -l ring=canary
+      imgctl plan --format markdown=plan.md --format json=plan.json
     """
     if flags.refresh_only and not refresh:
         raise UsageError("--refresh-only and --no-refresh contradict each other", hint="Leave one of them away.")
     inputs = load_inputs(console, source, state, announce=False)
+    check_outputs(outputs, files_of(inputs, source))
     if refresh:
         import asyncio
 
         plan = asyncio.run(_refreshed(console, inputs, flags, requests))
     else:
         plan = plan_for(inputs, None, inputs.binding, flags)
-    if form == "json":
-        console.result(render_plan_json(plan))
-    else:
-        console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
+    review = review_of(source, typed_state(state), flags)
+    publish(console, plan, review, outputs, max_chars=max_chars, verbose=requests.verbose > 0)
     return 2 if detailed_exitcode and plan.changes else 0
 
 
