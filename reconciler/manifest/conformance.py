@@ -7,9 +7,10 @@ here; any other is refused, so that none is overlooked. A test holds both to the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from reconciler.manifest.patterns import Pattern
 
 Check = Callable[[object], bool]
 
@@ -58,8 +59,8 @@ class _Compiler:
                 # Texts only, in our schema: nothing else equals one.
                 return lambda value: isinstance(value, str) and value in argument
             case "pattern":
-                search = re.compile(argument).search
-                return lambda value: not isinstance(value, str) or search(value) is not None
+                search = Pattern(argument).search
+                return lambda value: not isinstance(value, str) or search(value)
             case "maxLength":
                 return lambda value: not isinstance(value, str) or len(value) <= argument
             case "maxProperties":
