@@ -24,7 +24,7 @@ def main() -> None:
         syncs += 1
         sync(descriptor)
 
-    os.fsync = counting
+    os.fsync = counting  # type: ignore[assignment]
     with contextlib.ExitStack() as stack:
         if arguments[0] == "--virtual":
             import pytest
