@@ -1,9 +1,10 @@
-"""Field diffs of two image specs, by deepdiff."""
+"""Field diffs of two image specs.
+
+A spec comes to a flat map of texts and booleans, so its fields are compared one by one. deepdiff, which also sees into
+what is nested, finds the same (a test says so) in ten times as long as all else that a rebuild is planned with.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 from reconciler.model.plan import FieldDiff
 from reconciler.model.spec import ImageSpec
@@ -20,12 +21,9 @@ def diff_specs(before: ImageSpec | None, after: ImageSpec) -> tuple[FieldDiff, .
         return tuple(FieldDiff(path, None, value) for path, value in _fields(after).items())
     if before == after:
         return ()
-    # Imported here: it takes a tenth of a second, and most plans have nothing to compare.
-    from deepdiff.diff import DeepDiff
-
     left, right = _fields(before), _fields(after)
-    found: Mapping[str, Any] = DeepDiff(left, right, view="tree", threshold_to_diff_deeper=0)
-    paths = {str(level.path(output_format="list")[0]) for levels in found.values() for level in levels}
+    # No field that is there is None.
+    paths = {path for path in left.keys() | right.keys() if left.get(path) != right.get(path)}
     return tuple(FieldDiff(path, left.get(path), right.get(path)) for path in sorted(paths, key=_place))
 
 
