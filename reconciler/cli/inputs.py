@@ -10,7 +10,7 @@ from pathlib import Path
 from reconciler.cli.console import Console
 from reconciler.cli.flags import ManifestFlags
 from reconciler.cli.places import find_place
-from reconciler.cloud.settings import PROJECT_VARIABLES, REGION_VARIABLES
+from reconciler.cloud.location import PROJECT_VARIABLES, REGION_VARIABLES
 from reconciler.errors import UsageError
 from reconciler.manifest.load import VariableSources, load
 from reconciler.model.record import Binding, Record, Recorded

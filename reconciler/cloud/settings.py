@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from reconciler.cloud.credentials import Credentials
 from reconciler.cloud.endpoints import Endpoints
+from reconciler.cloud.location import PROJECT_VARIABLES, REGION_VARIABLES
 from reconciler.errors import UsageError
 
-REGION_VARIABLES = ("IMGCTL_REGION", "HW_REGION_NAME")
-PROJECT_VARIABLES = ("IMGCTL_PROJECT_ID", "HW_PROJECT_ID", "HUAWEICLOUD_SDK_PROJECT_ID")
 # A region may have projects of its own, which are named `REGION_NAME`.
 PROJECT_NAME_VARIABLE = "HW_PROJECT_NAME"
 _PROJECT_ID = re.compile(r"[0-9a-f]{32}")

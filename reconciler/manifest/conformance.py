@@ -7,9 +7,11 @@ here; any other is refused, so that none is overlooked. A test holds both to the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
+
+from reconciler.manifest.patterns import Pattern
 
 Check = Callable[[object], bool]
 
@@ -34,16 +36,21 @@ _TYPES: Mapping[str, Check] = {
 }
 
 
+def _anything(_: object) -> bool:
+    return True
+
+
+def _both(one: Check, other: Check) -> Check:
+    return lambda value: one(value) and other(value)
+
+
 class _Compiler:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
 
     def check(self, schema: Mapping[str, Any]) -> Check:
         checks = [self._keyword(keyword, schema) for keyword in schema if keyword not in _ANNOTATIONS]
-        wanted = [check for check in checks if check is not None]
-        if len(wanted) == 1:
-            return wanted[0]
-        return lambda value: all(check(value) for check in wanted)
+        return reduce(_both, [check for check in checks if check is not None] or [_anything])
 
     def _keyword(self, keyword: str, schema: Mapping[str, Any]) -> Check | None:
         argument: Any = schema[keyword]
@@ -58,8 +65,8 @@ class _Compiler:
                 # Texts only, in our schema: nothing else equals one.
                 return lambda value: isinstance(value, str) and value in argument
             case "pattern":
-                search = re.compile(argument).search
-                return lambda value: not isinstance(value, str) or search(value) is not None
+                search = Pattern(argument).search
+                return lambda value: not isinstance(value, str) or search(value)
             case "maxLength":
                 return lambda value: not isinstance(value, str) or len(value) <= argument
             case "maxProperties":
@@ -69,7 +76,8 @@ class _Compiler:
             case "maximum":
                 return lambda value: not _TYPES["number"](value) or value <= argument
             case "required":
-                return lambda value: not isinstance(value, dict) or all(name in value for name in argument)
+                needed = frozenset(argument)
+                return lambda value: not isinstance(value, dict) or value.keys() >= needed
             case "propertyNames":
                 names = self.check(argument)
                 return lambda value: not isinstance(value, dict) or all(map(names, value))
@@ -86,6 +94,10 @@ class _Compiler:
         other: Check = (lambda _: others) if isinstance(others, bool) else self.check(others)
 
         def check(value: object) -> bool:
-            return not isinstance(value, dict) or all(checks.get(key, other)(item) for key, item in value.items())
+            if isinstance(value, dict):
+                for key, item in value.items():
+                    if not checks.get(key, other)(item):
+                        return False
+            return True
 
         return check

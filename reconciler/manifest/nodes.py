@@ -21,9 +21,10 @@ _FLOAT = re.compile(
     r"|[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
 )
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}[0-9.:+\-Zz \t]*)?")
-_MAYBE_NOT_TEXT = re.compile(
+# Says quickly of most text that it is text.
+maybe_not_text = re.compile(
     r"[-+.~0-9]|(?:[nN]ull|NULL|[tT]rue|TRUE|[fF]alse|FALSE|[yY]es|YES|[nN]o|NO|[oO]n|ON|[oO]ff|OFF)$|$"
-)
+).match
 _DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 _SIMPLE_FLOAT = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,3})?|[-+]?\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?")
 
@@ -55,38 +56,22 @@ class Source:
 
 @dataclass(slots=True)
 class Scalar:
-    """One value, or one key. `plain` means without quotes; `line` and `column` count from 1."""
+    """One value, or one key. `plain` means without quotes; `line` and `column` count from 1.
+
+    `data` is the value as JSON has it, OPAQUE where JSON has no such value or YAML readers disagree about it.
+    """
 
     source: Source
     line: int
     column: int
     raw: str
     plain: bool
+    data: object
 
     @property
     def kind(self) -> Kind:
         """What any YAML reader could take it for; text only if all of them agree."""
         return classify(self.raw) if self.plain else Kind.TEXT
-
-    @property
-    def data(self) -> object:
-        """The value as JSON has it, OPAQUE where JSON has no such value or YAML readers disagree about it."""
-        if not self.plain or not _MAYBE_NOT_TEXT.match(self.raw):
-            return self.raw
-        match self.kind:
-            case Kind.TEXT:
-                return self.raw
-            case Kind.NULL:
-                return None
-            case Kind.BOOLEAN:
-                return self.raw.lower() == "true" if _BOOLEAN.fullmatch(self.raw) else OPAQUE
-            case Kind.NUMBER if _DECIMAL.fullmatch(self.raw):
-                return int(self.raw)
-            case Kind.NUMBER if _SIMPLE_FLOAT.fullmatch(self.raw) and not re.match(r"[-+]?0[0-9]", self.raw):
-                value = float(self.raw)
-                return value if abs(value) < 1e300 else OPAQUE
-            case _:
-                return OPAQUE
 
 
 @dataclass(slots=True)
@@ -115,7 +100,7 @@ Node: TypeAlias = Scalar | MapNode | ListNode
 def classify(raw: str) -> Kind:
     """What an unquoted scalar is to any YAML reader in use."""
     # Text of this length is no number that anybody means, and patterns need not be tried on megabytes.
-    if len(raw) > 256 or not _MAYBE_NOT_TEXT.match(raw):
+    if len(raw) > 256 or not maybe_not_text(raw):
         return Kind.TEXT
     if _NULL.fullmatch(raw):
         return Kind.NULL
@@ -124,6 +109,24 @@ def classify(raw: str) -> Kind:
     if _INTEGER.fullmatch(raw) or _FLOAT.fullmatch(raw):
         return Kind.NUMBER
     return Kind.DATE if _DATE.fullmatch(raw) else Kind.TEXT
+
+
+def data_of(raw: str) -> object:
+    """The value of an unquoted scalar, see Scalar."""
+    match classify(raw):
+        case Kind.TEXT:
+            return raw
+        case Kind.NULL:
+            return None
+        case Kind.BOOLEAN:
+            return raw.lower() == "true" if _BOOLEAN.fullmatch(raw) else OPAQUE
+        case Kind.NUMBER if _DECIMAL.fullmatch(raw):
+            return int(raw)
+        case Kind.NUMBER if _SIMPLE_FLOAT.fullmatch(raw) and not re.match(r"[-+]?0[0-9]", raw):
+            value = float(raw)
+            return value if abs(value) < 1e300 else OPAQUE
+        case _:
+            return OPAQUE
 
 
 def origin_of(node: Node) -> Origin:
@@ -138,10 +141,7 @@ def quoted(scalar: Scalar) -> str:
 
 def text_of(node: Node | None) -> str | None:
     """The text of a node, None where it is absent or not text."""
-    if isinstance(node, Scalar):
-        data = node.data
-        return data if isinstance(data, str) else None
-    return None
+    return node.data if isinstance(node, Scalar) and isinstance(node.data, str) else None
 
 
 def integer_of(node: Node | None) -> int | None:
@@ -167,7 +167,10 @@ def _to_data(node: Node, known: dict[int, object]) -> object:
         return node.data
     if id(node) not in known:
         if isinstance(node, MapNode):
-            known[id(node)] = {key: _to_data(value, known) for key, (_, value) in node.entries.items()}
+            known[id(node)] = {
+                key: value.data if isinstance(value, Scalar) else _to_data(value, known)
+                for key, (_, value) in node.entries.items()
+            }
         else:
             known[id(node)] = [_to_data(item, known) for item in node.items]
     return known[id(node)]

@@ -22,22 +22,19 @@ class Problems:
     """Every problem found so far. The same words about the same place count once.
 
     `incomplete` is set where a file could not be read at all: what the files say together is then unknown, and a
-    "missing" variable or name is no problem of its own.
+    "missing" variable or name is no problem of its own. `full` is set where there are more problems than anybody wants:
+    the search may stop.
     """
 
     def __init__(self) -> None:
         self.incomplete = False
+        self.full = False
         self.notes: list[Diagnostic] = []
         self._spoiled: set[tuple[str, int, int]] = set()
         self._found: dict[tuple[str, int, int, str], Diagnostic] = {}
 
     def __len__(self) -> int:
         return len(self._found)
-
-    @property
-    def full(self) -> bool:
-        """True where there are more problems than anybody wants: the search may stop."""
-        return len(self._found) >= _ENOUGH
 
     def at(self, node: Node, summary: str, hint: str = "", *, name: str | None = None) -> None:
         """A problem with the place of a key or value. `name` is the image server it is about."""
@@ -81,6 +78,7 @@ class Problems:
         origin = problem.origin
         place = (origin.file, origin.line, origin.column) if origin else ("", 0, 0)
         self._found.setdefault((*place, problem.summary), problem)
+        self.full = len(self._found) >= _ENOUGH
 
     def _order(self, problem: Diagnostic) -> tuple[str, int, int]:
         origin = problem.origin

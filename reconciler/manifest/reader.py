@@ -10,8 +10,20 @@ import re
 from typing import Any, NoReturn
 
 import yaml
+from yaml.events import AliasEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent, StreamEndEvent
 
-from reconciler.manifest.nodes import Kind, ListNode, MapNode, Node, Scalar, Source, classify, origin_of, quoted
+from reconciler.manifest.nodes import (
+    Kind,
+    ListNode,
+    MapNode,
+    Node,
+    Scalar,
+    Source,
+    data_of,
+    maybe_not_text,
+    origin_of,
+    quoted,
+)
 from reconciler.manifest.problems import Problems, shown, shown_name
 
 # A manifest has six levels. This bounds our own recursion.
@@ -85,49 +97,52 @@ class _Composer:
     def document(self) -> Node:
         self._next()  # the start of the stream
         start = self._next()
-        if isinstance(start, yaml.StreamEndEvent):
+        if isinstance(start, StreamEndEvent):
             self._fail(
                 start, "the file is empty", "`imgctl init` writes a first manifest; it begins with `version: 1`."
             )
         node = self._node(self._next(), 1)
         self._next()  # the end of the document
         end = self._next()
-        if not isinstance(end, yaml.StreamEndEvent):
+        if not isinstance(end, StreamEndEvent):
             self._fail(
                 end, "a second document begins here", "A file holds one manifest: remove the --- or split the file."
             )
         return node
 
-    def _node(self, event: yaml.Event, depth: int) -> Node:
+    # An event has other fields by its kind, and types would have to be tested for the checker alone.
+    def _node(self, event: Any, depth: int) -> Node:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             self._fail(
                 event, f"the file has more than {MAX_NODES} keys and values", "Split it: one file per ring or team."
             )
-        if isinstance(event, yaml.AliasEvent):
+        kind = type(event)
+        if kind is AliasEvent:
             return self._alias(event)
-        # The parser yields nothing else where a node begins.
-        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)  # noqa: S101
-        line, column = _place(event)
         if event.tag is not None:
             self._report(event, "tags are not supported", "Remove it; put text that begins with ! in quotes.")
+        mark = event.start_mark
+        line, column = mark.line + 1, mark.column + 1
         anchor = event.anchor
         if anchor is not None and (anchor in self._anchors or anchor in self._open):
             self._report(
                 event, f"the anchor &{shown_name(anchor)} is defined twice", "Give each anchor a name of its own."
             )
             anchor = None
-        if isinstance(event, yaml.ScalarEvent):
-            node: Node = Scalar(self._source, line, column, event.value, not event.style)
+        if kind is ScalarEvent:
+            raw, plain = event.value, not event.style
+            data = data_of(raw) if plain and maybe_not_text(raw) else raw
+            node: Node = Scalar(self._source, line, column, raw, plain, data)
             # Only the pure Python parser lets the escape of one through.
-            if not event.value.isascii() and _SURROGATE.search(event.value):
+            if not raw.isascii() and _SURROGATE.search(raw):
                 self._report(event, "half a character (a surrogate) cannot stand in text", "Write the whole character.")
         else:
             if depth > MAX_DEPTH:
                 self._fail(event, f"this is nested more than {MAX_DEPTH} levels deep", "A manifest needs six levels.")
             if anchor is not None:
                 self._open.add(anchor)
-            if isinstance(event, yaml.MappingStartEvent):
+            if kind is MappingStartEvent:
                 node = self._map(MapNode(self._source, line, column), depth)
             else:
                 node = self._list(ListNode(self._source, line, column), depth)
@@ -138,7 +153,7 @@ class _Composer:
 
     def _map(self, node: MapNode, depth: int) -> MapNode:
         entries = node.entries
-        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+        while type(event := self._next()) is not MappingEndEvent:
             if self._problems.full:
                 raise _UnusableFileError
             key = self._node(event, depth + 1)
@@ -157,18 +172,18 @@ class _Composer:
                     key, f"{shown(key.raw)} stands here twice", f"It stands first at {first}; remove one."
                 )
             else:
-                if key.plain and (kind := classify(key.raw)) is not Kind.TEXT:
+                if key.data is not key.raw and (kind := key.kind) is not Kind.TEXT:
                     what = kind.value if key.raw else "no key"
                     self._problems.at(key, f"the key {key.raw} is {what}, not text", f"Write {quoted(key)}.")
                 entries[key.raw] = (key, value)
         return node
 
     def _list(self, node: ListNode, depth: int) -> ListNode:
-        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+        while type(event := self._next()) is not SequenceEndEvent:
             node.items.append(self._node(event, depth + 1))
         return node
 
-    def _alias(self, event: yaml.AliasEvent) -> Node:
+    def _alias(self, event: AliasEvent) -> Node:
         name = event.anchor or ""
         if name in self._open:
             self._fail(

@@ -10,9 +10,10 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from reconciler.manifest.patterns import Pattern
 from reconciler.manifest.problems import shown
 
-IMAGE_NAME = re.compile(r"(?! +)[ .\-\w\u4e00-\u9fa5]{0,127}[.\-\w\u4e00-\u9fa5]", re.ASCII)
+IMAGE_NAME = Pattern(r"(?! +)[ .\-\w\u4e00-\u9fa5]{0,127}[.\-\w\u4e00-\u9fa5]", re.ASCII)
 DESCRIPTION = re.compile(r"(?! +)[^\r\n<>]{0,1024}")
 LABEL = re.compile(r"(?:[^\s=!,](?:[^\r\n=!,]*[^\s=!,])?)?")
 
@@ -21,7 +22,7 @@ NAME_LIMIT = 128
 DESCRIPTION_LIMIT = 1024
 TEXT_LIMIT = 1024
 
-_NOT_IN_NAMES = re.compile(r"[^ .\-\w\u4e00-\u9fa5]", re.ASCII)
+_NOT_IN_NAMES = r"[^ .\-\w\u4e00-\u9fa5]"
 _NAME_HINT = (
     "1 to 128 characters: A-Z, a-z, 0-9, - . _ and Chinese characters (U+4E00 to U+9FA5); spaces, but not at an end."
 )
@@ -44,7 +45,7 @@ def image_name(text: str) -> Complaint | None:
         return None
     if not text:
         return Complaint("the image name is empty", _NAME_HINT)
-    offending = _NOT_IN_NAMES.search(text)
+    offending = re.search(_NOT_IN_NAMES, text, re.ASCII)
     if offending:
         why = f"has {character(offending[0])} as character {offending.start() + 1}"
     elif len(text) > NAME_LIMIT:

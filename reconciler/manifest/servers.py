@@ -39,10 +39,10 @@ class Layer:
             return self if own is None else replace(self, broken=frozenset(_MERGED))
         broken = self.broken
         merged: dict[str, Mapping[str, Node]] = {"image": self.image, "labels": self.labels, "triggers": self.triggers}
-        for name in _MERGED:
+        for name, inherited in merged.items():
             value = value_of(own, name)
             if isinstance(value, MapNode) and len(value.entries) <= _ENTRIES_LIMIT:
-                merged[name] = {**merged[name], **{key: node for key, (_, node) in value.entries.items()}}
+                merged[name] = {**inherited, **{key: node for key, (_, node) in value.entries.items()}}
             elif value is not None:
                 broken |= {name}
         return Layer(

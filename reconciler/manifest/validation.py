@@ -8,7 +8,6 @@ from reconciler.manifest.conformance import Check, compile_schema
 from reconciler.manifest.nodes import MapNode, to_data
 from reconciler.manifest.problems import Problems
 from reconciler.manifest.schema import manifest_schema
-from reconciler.manifest.wording import Violation, report
 
 
 def validate(document: MapNode, problems: Problems) -> None:
@@ -16,8 +15,10 @@ def validate(document: MapNode, problems: Problems) -> None:
     data = to_data(document)
     if _conforms()(data):
         return
-    # Late: it is imported only to explain what is wrong.
+    # Late: they are imported only to explain what is wrong.
     from jsonschema.validators import Draft202012Validator
+
+    from reconciler.manifest.wording import Violation, report
 
     for error in Draft202012Validator(manifest_schema()).iter_errors(data):
         if problems.full:

@@ -11,7 +11,6 @@ from reconciler.manifest.paths import forbidden_character, read_source
 from reconciler.manifest.problems import Problems, did_you_mean, shown, shown_name
 from reconciler.manifest.reader import read_nodes
 from reconciler.manifest.rules import TEXT_LIMIT
-from reconciler.manifest.wording import wrong_scalar
 from reconciler.model.spec import Override
 
 ENVIRONMENT_PREFIX = "IMGCTL_VAR_"
@@ -84,6 +83,8 @@ def _from_file(path: Path, declared: frozenset[str], problems: Problems) -> dict
                 problems.at(key, f"no variable {shown(name)} is declared", _undeclared(name, declared))
         elif value is None:
             if isinstance(node, Scalar):
+                from reconciler.manifest.wording import wrong_scalar
+
                 summary, hint = wrong_scalar(node)
                 problems.at(node, f"{name}: {summary}", hint)
             else:

@@ -1,4 +1,8 @@
-"""Field diffs of two image specs, by deepdiff."""
+"""Field diffs of two image specs: the fields that every spec has are compared here, the free map by deepdiff.
+
+On a patch day the names of ten thousand servers change and nothing else does: deepdiff, which takes a tenth of a second
+to import and some tenths of a millisecond for each of them, is left alone then.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,22 @@ def diff_specs(before: ImageSpec | None, after: ImageSpec) -> tuple[FieldDiff, .
         return tuple(FieldDiff(path, None, value) for path, value in _fields(after).items())
     if before == after:
         return ()
-    # Imported here: it takes a tenth of a second, and most plans have nothing to compare.
+    left, right = _fields(before), _fields(after)
+    # No field that is there is None.
+    paths = {path for path in _ORDER if left.get(path) != right.get(path)}
+    if before.triggers != after.triggers:
+        paths |= {f"triggers.{key}" for key in _differing(before.triggers, after.triggers)}
+    return tuple(FieldDiff(path, left.get(path), right.get(path)) for path in sorted(paths, key=_place))
+
+
+def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
+    # Imported here, see above.
     from deepdiff.diff import DeepDiff
 
-    left, right = _fields(before), _fields(after)
-    found: Mapping[str, Any] = DeepDiff(left, right, view="tree", threshold_to_diff_deeper=0)
-    paths = {str(level.path(output_format="list")[0]) for levels in found.values() for level in levels}
-    return tuple(FieldDiff(path, left.get(path), right.get(path)) for path in sorted(paths, key=_place))
+    found: Mapping[str, Any] = DeepDiff(
+        dict(before), dict(after), view="tree", threshold_to_diff_deeper=0, ignore_private_variables=False
+    )
+    return {str(level.path(output_format="list")[0]) for levels in found.values() for level in levels}
 
 
 def _place(path: str) -> tuple[int, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from statistics import median
 
 from reconciler.model.plan import Action, Change
 from reconciler.model.record import BuildStatus, Record, Recorded
@@ -14,7 +13,12 @@ from reconciler.planning.subjects import Subject
 def usual_build_seconds(recorded: Recorded) -> float | None:
     """The median duration of every server's latest successful build; None where there is none."""
     taken = [seconds for record in recorded.servers.values() if (seconds := _latest_seconds(record)) > 0]
-    return median(taken) if taken else None
+    if not taken:
+        return None
+    # Imported here: it brings fractions and decimals along.
+    from statistics import median
+
+    return median(taken)
 
 
 def expected_seconds(

@@ -43,7 +43,7 @@ def gate(changes: Iterable[Change], subjects: Mapping[str, Subject], limits: Lim
             too_many if _counts(change) else "",
             too_many_prunes if change.action is Action.PRUNE and not change.unavailable else "",
         ]
-        gated.append(replace(change, gated="; ".join(filter(None, gates))))
+        gated.append(replace(change, gated="; ".join(filter(None, gates))) if any(gates) else change)
     return tuple(gated)
 
 

@@ -10,6 +10,9 @@ from reconciler.model.plan import Change
 from reconciler.model.record import Binding
 from reconciler.model.spec import ImageSpec
 
+# Escaped by default, and so without a text that could not be encoded.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 
 def plan_id(binding: Binding, lineage: str, changes: Iterable[Change], protect: Mapping[str, bool]) -> str:
     """The same for the same decisions, in whatever order they are declared; `protect` by server id.
@@ -18,10 +21,9 @@ def plan_id(binding: Binding, lineage: str, changes: Iterable[Change], protect: 
     one of these moves, so does the id. What only explains a change, or says whether it may start at this minute, is
     left out, and so is what becomes of servers that the plan leaves alone.
     """
-    decisions = sorted((_decision(change, protect.get(change.server_id)) for change in changes), key=json.dumps)
+    decisions = sorted(_encode(_decision(change, protect.get(change.server_id))) for change in changes)
     bound = [binding.provider, binding.region, binding.project_id]
-    # Escaped by default, and so without a text that could not be encoded.
-    text = json.dumps([bound, lineage, decisions], separators=(",", ":"))
+    text = f"[{_encode(bound)},{_encode(lineage)},[{','.join(decisions)}]]"
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 

@@ -161,7 +161,7 @@ def _changes(
         change = change_of(subject, forced=forced)
         if change is not None:
             why = why_unavailable(change, subject.past, observed, forced=forced)
-            changes.append(_unless_busy(replace(change, unavailable=why), options))
+            changes.append(_unless_busy(replace(change, unavailable=why) if why else change, options))
     # Stable: within one action, the manifest's order.
     changes.sort(key=lambda change: _ORDER[change.action])
     return with_free_names(with_free_image_names(changes, recorded.servers), recorded.servers)
@@ -174,6 +174,8 @@ def _unless_busy(change: Change, options: Options) -> Change:
 
 
 def _check_names(everyone: Iterable[Subject], selected: Mapping[str, Subject], options: Options) -> None:
+    if not options.allowed and not options.replace:
+        return
     known = {name for subject in everyone for name in subject.names}
     for name in sorted(options.allowed - known):
         raise unknown_name("--allow", name, known)

@@ -35,7 +35,10 @@ class Subject:
     @property
     def names(self) -> tuple[str, ...]:
         """Every name that selects it: a server that is renamed has two."""
-        return tuple(one.name for one in (self.declared, self.record) if one is not None)
+        declared, record = self.declared, self.record
+        if declared is None or record is None:
+            return (declared.name,) if declared is not None else (record.name,) if record is not None else ()
+        return declared.name, record.name
 
     @property
     def labels(self) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from deepdiff.diff import DeepDiff
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
@@ -15,11 +16,12 @@ from reconciler.errors import StateError, UsageError
 from reconciler.model.observed import Observation, ObservedServer, Quota
 from reconciler.model.plan import Action, Plan
 from reconciler.model.record import BuildStatus, Recorded
-from reconciler.model.spec import Limits, Manifest
+from reconciler.model.spec import ImageSpec, Limits, Manifest
+from reconciler.planning.differ import diff_specs
 from reconciler.planning.planner import Options, make_plan
 from reconciler.planning.selection import Selection
 from tests.planning.figures import BINDING, applied
-from tests.planning.strategies import SERVER_IDS, manifests, observations, options, states
+from tests.planning.strategies import SERVER_IDS, few_specs, manifests, observations, options, specs, states
 from tests.support import examples
 
 often = settings(max_examples=examples(40), deadline=None)
@@ -44,6 +46,33 @@ def planned(manifest: Manifest, state: Recorded, observed: Observation | None, h
 
 def shuffled(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: values[key] for key in reversed(list(values))}
+
+
+def as_data(spec: ImageSpec) -> dict[str, dict[str, object]]:
+    said = {"name": spec.name, "description": spec.description, "execute_sysprep": spec.execute_sysprep}
+    return {
+        "image": {name: value for name, value in said.items() if value not in ("", None) or name == "name"},
+        "triggers": dict(spec.triggers),
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given(few_specs, few_specs, specs, st.booleans())
+def test_a_diff_is_what_deepdiff_finds(one: ImageSpec, other: ImageSpec, third: ImageSpec, mixed: bool) -> None:
+    if mixed:
+        # Alike in most of their fields.
+        other = replace(one, triggers={**one.triggers, **third.triggers}, execute_sysprep=third.execute_sysprep)
+    found = DeepDiff(
+        as_data(one), as_data(other), view="tree", threshold_to_diff_deeper=0, ignore_private_variables=False
+    )
+    paths = {tuple(level.path(output_format="list")) for levels in found.values() for level in levels}
+    event(f"{min(len(paths), 3)} fields differ")
+    diff = diff_specs(one, other)
+    assert sorted(field.path for field in diff) == sorted(f"{section}.{name}" for section, name in paths)
+    for field in diff:
+        section, _, name = field.path.partition(".")
+        assert field.before == as_data(one)[section].get(name)
+        assert field.after == as_data(other)[section].get(name)
 
 
 @often
