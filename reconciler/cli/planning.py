@@ -25,12 +25,17 @@ def effective_limits(limits: Limits, flags: PlanFlags) -> Limits:
 
 def plan_for(inputs: Inputs, observed: Observation | None, binding: Binding, flags: PlanFlags) -> Plan:
     """The plan for these inputs. Raises StateError, UsageError."""
+    return make_plan(inputs.manifest, inputs.recorded, observed, binding, options_for(inputs, flags))
+
+
+def options_for(inputs: Inputs, flags: PlanFlags) -> Options:
+    """How a plan is asked for by these flags. Raises UsageError."""
     if flags.refresh_only and flags.replace:
         raise UsageError(
             "--refresh-only builds nothing, and --replace asks for a build", hint="Leave one of them away."
         )
     simulator = inputs.manifest.simulator
-    options = Options(
+    return Options(
         selection=Selection.parse(flags.targets, flags.excludes, flags.labels),
         replace=frozenset(flags.replace),
         allowed=frozenset(flags.allow),
@@ -39,4 +44,3 @@ def plan_for(inputs: Inputs, observed: Observation | None, binding: Binding, fla
         limits=effective_limits(inputs.manifest.limits, flags),
         build_seconds=simulator.build_time if simulator is not None else DOCUMENTED_BUILD_SECONDS,
     )
-    return make_plan(inputs.manifest, inputs.recorded, observed, binding, options)

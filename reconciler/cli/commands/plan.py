@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from reconciler.cli.console import Console
@@ -13,6 +15,7 @@ from reconciler.errors import UsageError
 from reconciler.model.plan import Plan
 from reconciler.render.plan_json import render_plan_json
 from reconciler.render.plan_text import render_plan
+from reconciler.render.terminal import clean
 
 
 @click.command(name="plan")
@@ -20,6 +23,9 @@ from reconciler.render.plan_text import render_plan
 @state_option
 @planning_options
 @click.option("--refresh/--no-refresh", default=True, help="Ask the cloud first; --no-refresh needs no credentials.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Save the plan, for review and imgctl apply FILE."
+)
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 where there are changes.")
 @format_option("text", "json")
 @request_options
@@ -31,6 +37,7 @@ def command(
     state: str | None,
     flags: PlanFlags,
     refresh: bool,
+    out: Path | None,
     detailed_exitcode: bool,
     form: str,
     requests: RequestFlags,
@@ -40,9 +47,15 @@ def command(
     \b
     Example:
       imgctl plan -l ring=canary
+      imgctl plan --out november.plan
     """
     if flags.refresh_only and not refresh:
         raise UsageError("--refresh-only and --no-refresh contradict each other", hint="Leave one of them away.")
+    if out is not None:
+        from reconciler.cli.plan_files import check_writable
+
+        # Before anybody waits for the cloud.
+        check_writable(out)
     inputs = load_inputs(console, source, state, announce=False)
     if refresh:
         import asyncio
@@ -54,6 +67,16 @@ def command(
         console.result(render_plan_json(plan))
     else:
         console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
+    if out is not None:
+        from reconciler.cli.approving import next_step, save
+
+        save(out, plan, source, flags, inputs)
+        step = next_step(out, source, state, flags)
+        said = f"Saved as {clean(str(out))}, plan {plan.plan_id}.\nNext: {clean(step)}"
+        if form == "text":
+            console.result(f"\n{said}\n")
+        else:
+            console.say(said)
     return 2 if detailed_exitcode and plan.changes else 0
 
 
