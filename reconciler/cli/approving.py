@@ -27,15 +27,11 @@ from reconciler.planning.approval import (
     as_approved,
     done_before,
     elsewhere,
-    left_over,
+    options_again,
     remainder,
 )
-from reconciler.planning.decisions import moves
-from reconciler.planning.guards import tighten
-from reconciler.planning.planner import Options, make_plan
+from reconciler.planning.planner import make_plan
 from reconciler.planning.rewind import begun, rewound
-from reconciler.planning.selection import Selection
-from reconciler.planning.subjects import find_subjects
 from reconciler.render.saved_plan import SavedPlan, decode, encode
 from reconciler.render.terminal import clean, plural
 
@@ -161,7 +157,7 @@ class SavedApproval:
         """See Approved."""
         self._check_binding(binding)
         approval = self._approval
-        options = self._options(inputs, observed)
+        options = options_again(approval, inputs.manifest, inputs.recorded, observed, options_for(inputs, self._flags))
         fresh = make_plan(inputs.manifest, inputs.recorded, observed, binding, options)
         left = remainder(approval, fresh, inputs.manifest, inputs.recorded, observed)
         if left.moved:
@@ -184,39 +180,8 @@ class SavedApproval:
         plan = self._approval.plan
         if not plan.changes:
             return f"Plan {plan.plan_id[:_ID_SHOWN]} has no changes: there is nothing to do."
-        changes = "its change is" if len(plan.changes) == 1 else f"all {len(plan.changes)} changes are"
+        changes = "its change is" if len(plan.changes) == 1 else f"its {len(plan.changes)} changes are"
         return f"Plan {plan.plan_id[:_ID_SHOWN]} was applied already: {changes} done."
-
-    def _options(self, inputs: Inputs, observed: Observation) -> Options:
-        """How to plan again: as the plan was asked for, and for those of its servers of which something is left.
-
-        Its limits only tighten this run's. A name that --replace cannot take by now is left out: it then comes out
-        as something else than was approved.
-        """
-        approval, asked = self._approval, self._approval.asked
-        done = done_before(approval, inputs.recorded, observed.gone)
-        keys = {change.key for change in done}
-        servers = frozenset(change.server_id for change in approval.plan.changes if change.key not in keys)
-        built = {change.server_id for change in done}
-        replaced = frozenset(
-            one.declared.name
-            for one in find_subjects(inputs.manifest, inputs.recorded, observed)
-            if one.declared is not None
-            and one.declared.name in asked.replace
-            and one.server_id in servers - built
-            and not (one.record is not None and one.record.in_flight)
-            and not moves(one)
-        )
-        options = options_for(inputs, self._flags)
-        return replace(
-            options,
-            selection=Selection(),
-            servers=servers,
-            left_over=left_over(approval, done),
-            replace=replaced,
-            refresh_only=approval.plan.refresh_only,
-            limits=tighten(options.limits, asked.max_changes, asked.max_prunes, asked.max_in_flight),
-        )
 
     def _check_binding(self, binding: Binding) -> None:
         approved = self._approval.plan.bound_to

@@ -17,8 +17,13 @@ from reconciler.model.observed import Observation
 from reconciler.model.plan import Action, Change, Plan
 from reconciler.model.record import Binding, Build, BuildStatus, Record, Recorded
 from reconciler.model.spec import DeclaredServer, ImageSpec, Manifest
+from reconciler.planning.decisions import moves
 from reconciler.planning.differ import diff_specs
+from reconciler.planning.guards import tighten
 from reconciler.planning.identity import spec_fields
+from reconciler.planning.planner import Options
+from reconciler.planning.selection import Selection
+from reconciler.planning.subjects import find_subjects
 
 _ID_SHOWN = 12
 
@@ -106,7 +111,7 @@ def basis_of(changes: Iterable[Change], asked: Asked, manifest: Manifest, record
         found[change.server_id] = Basis(
             declared=_declared_digest(declared.get(change.server_id), labelled=bool(asked.labels)),
             held=_held_digest(past),
-            attempt_id=past.attempt.attempt_id if past is not None and past.attempt is not None else "",
+            attempt_id=past.builds[-1].attempt_id if past is not None and past.builds else "",
         )
     return found
 
@@ -139,14 +144,35 @@ def done_before(approval: Approval, recorded: Recorded, gone: Collection[str] = 
     return tuple(done)
 
 
-def left_over(approval: Approval, done: Iterable[Change]) -> frozenset[str]:
-    """The ids of the images that are still to be pruned though the build that they come along with is done."""
+def options_again(
+    approval: Approval, manifest: Manifest, recorded: Recorded, observed: Observation | None, options: Options
+) -> Options:
+    """How to plan again: as the plan was asked for, and for those of its servers of which something is left.
+
+    `options` are this run's: the plan's limits only tighten them, and what opens gates comes from them alone. A name
+    that --replace cannot take by now is left out: its server then comes out as something else than was approved.
+    """
+    asked = approval.asked
+    done = done_before(approval, recorded, observed.gone if observed is not None else ())
     keys = {change.key for change in done}
-    built = {change.server_id for change in done if change.action is not Action.PRUNE}
-    return frozenset(
-        change.image_id
-        for change in approval.plan.changes
-        if change.action is Action.PRUNE and change.key not in keys and change.server_id in built
+    servers = frozenset(change.server_id for change in approval.plan.changes if change.key not in keys)
+    to_replace = servers - {change.server_id for change in done}
+    return replace(
+        options,
+        selection=Selection(),
+        servers=servers,
+        left_over=_left_over(approval, done),
+        replace=frozenset(
+            one.declared.name
+            for one in find_subjects(manifest, recorded, observed)
+            if one.declared is not None
+            and one.declared.name in asked.replace
+            and one.server_id in to_replace
+            and not (one.record is not None and one.record.in_flight)
+            and not moves(one)
+        ),
+        refresh_only=approval.plan.refresh_only,
+        limits=tighten(options.limits, asked.max_changes, asked.max_prunes, asked.max_in_flight),
     )
 
 
@@ -210,6 +236,17 @@ def by_server(changes: Iterable[Change]) -> dict[str, tuple[Change, ...]]:
 # What is done already
 
 
+def _left_over(approval: Approval, done: Iterable[Change]) -> frozenset[str]:
+    """The ids of the images that are still to be pruned though the build that they come along with is done."""
+    keys = {change.key for change in done}
+    built = {change.server_id for change in done if change.action is not Action.PRUNE}
+    return frozenset(
+        change.image_id
+        for change in approval.plan.changes
+        if change.action is Action.PRUNE and change.key not in keys and change.server_id in built
+    )
+
+
 def _standing(main: Change, plan_id: str, basis: Basis, record: Record | None, past: Record | None) -> _Standing:
     match main.action:
         case Action.BUILD | Action.REBUILD:
@@ -247,8 +284,10 @@ def _later(basis: Basis, past: Record | None) -> tuple[Build, ...] | None:
     builds = past.builds if past is not None else ()
     if not basis.attempt_id:
         return builds
-    ids = [one.attempt_id for one in builds]
-    return builds[ids.index(basis.attempt_id) + 1 :] if basis.attempt_id in ids else None
+    for place in reversed(range(len(builds))):
+        if builds[place].attempt_id == basis.attempt_id:
+            return builds[place + 1 :]
+    return None
 
 
 def _shows(main: Change, record: Record | None) -> bool:
