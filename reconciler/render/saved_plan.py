@@ -160,7 +160,7 @@ def _check_version(version: object, source: str) -> None:
 def _checksum(document: Mapping[str, Any]) -> str:
     """SHA-256 over everything but the checksum itself and the time, by which two plans of the same inputs differ."""
     covered = {key: value for key, value in document.items() if key != "checksum"}
-    if isinstance(covered["saved"], dict):
+    if isinstance(covered.get("saved"), dict):
         covered["saved"] = {key: value for key, value in covered["saved"].items() if key != "created_at"}
     text = json.dumps(covered, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(text.encode('ascii')).hexdigest()}"
