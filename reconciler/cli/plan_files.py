@@ -29,10 +29,13 @@ def read_plan_file(path: Path) -> bytes:
     """The content of a regular file of bounded size, opened without following a link. Raises PlanFileError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | _SAFE)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise PlanFileError(f"{path} is not a regular file", hint="Name the file that imgctl plan --out wrote.")
-            content = file.read(LARGEST_PLAN + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                content = file.read(LARGEST_PLAN + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise PlanFileError(
             f"there is no plan {path}",
@@ -40,8 +43,6 @@ def read_plan_file(path: Path) -> bytes:
         ) from None
     except OSError as error:
         raise _unreadable(path, error) from error
-    except ValueError:
-        raise PlanFileError(f"{str(path)!r} is no name of a file") from None
     if len(content) > LARGEST_PLAN:
         raise PlanFileError(f"{path} has more than {LARGEST_PLAN >> 20} MiB, so it is no plan")
     return content

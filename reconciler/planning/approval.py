@@ -327,7 +327,7 @@ def _how_moved(
         how += _recorded_moved(basis, now, later, plan_id)
         own = later[-1] if later and later[-1].plan_id == plan_id else None
         continued = own is not None and own.status.in_flight and own.spec == main.after
-        how += _action_moved(main, main_now, continued=continued)
+        how += _action_moved(main, main_now, continued=continued, explained=bool(how))
     elif main_now is not None:
         how.append(f"{main_now.action} comes before what is left of it")
     ids, ids_now = ({one.image_id for one in each} for each in (prunes, prunes_now))
@@ -369,8 +369,8 @@ def _other_build(build: Build) -> str:
     return f"another plan {doing} since ({build.plan_id[:_ID_SHOWN]})"
 
 
-def _action_moved(main: Change, now: Change | None, *, continued: bool) -> list[str]:
-    """`continued`: what this plan has begun is in flight, and so to be resumed."""
+def _action_moved(main: Change, now: Change | None, *, continued: bool, explained: bool) -> list[str]:
+    """`continued`: what this plan has begun is in flight, and so to be resumed; `explained`: it is said why."""
     if now is None:
         return [f"{main.action} is not needed any more"]
     if continued and now.action is Action.RESUME:
@@ -380,7 +380,7 @@ def _action_moved(main: Change, now: Change | None, *, continued: bool) -> list[
         return [f"{now.action} instead of {main.action}{why}"]
     if now.name != main.name:
         return [f"its name is {now.name}, not {main.name}"]
-    if _done_by(now) != _done_by(main):
+    if _done_by(now) != _done_by(main) and not explained:
         return [f"{main.action} would do something else"]
     return []
 
