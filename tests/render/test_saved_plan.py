@@ -27,7 +27,6 @@ from reconciler.render.terminal import Style, json_text
 from tests.render.test_plan_json import CONFORMS, SCHEMA
 from tests.render.test_plan_text import chinese_plan, gated_plan, long_plan, mixed_plan, plans, refresh_plan
 
-GOLDENS = Path(__file__).parent / "goldens"
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
@@ -59,7 +58,7 @@ def sealed(document: Any) -> bytes:
 
 def test_the_file_as_it_was() -> None:
     """Written by an earlier imgctl, it must be read by every later one: `UPDATE_GOLDENS=1` writes it anew."""
-    golden = GOLDENS / "saved.plan.json"
+    golden = Path(__file__).with_name("saved.plan.json")
     if os.environ.get("UPDATE_GOLDENS"):
         golden.write_bytes(TEXT)
     assert golden.read_bytes() == TEXT
