@@ -5,6 +5,8 @@ ImgctlError                     exit 1
 ├── ManifestError               carries every problem of all files
 ├── StateError                  the state is unreadable, of another version, or bound elsewhere
 │   └── StateLocked             exit 5: someone else holds the lock
+├── PlanFileError               a saved plan that cannot be used as it is
+├── StalePlan                   exit 4: what was approved is not what would be done now
 ├── NotApproved                 exit 6: declined, not confirmed, or gated
 ├── TimedOut                    exit 7: before anything was started
 └── CloudError                  the cloud said no, or said nothing
@@ -57,6 +59,16 @@ class StateLocked(StateError):  # noqa: N818 - reads as the fact that it is
     """Another process holds the state's lock."""
 
     exit_code = 5
+
+
+class PlanFileError(ImgctlError):
+    """A saved plan that is unreadable, edited, incomplete, or of another version."""
+
+
+class StalePlan(ImgctlError):  # noqa: N818
+    """What was approved is not what would be done now; the hint has a line for everything that moved."""
+
+    exit_code = 4
 
 
 class NotApproved(ImgctlError):  # noqa: N818

@@ -16,6 +16,7 @@ import yaml
 
 from reconciler.cli.app import COMMANDS
 from reconciler.cli.app import imgctl as program
+from reconciler.cli.plan_files import LARGEST_PLAN
 from reconciler.cloud.bodies import LARGEST_BODY
 from reconciler.cloud.denials import MOST_DENIALS
 from reconciler.cloud.retry import RetryPolicy
@@ -110,6 +111,13 @@ def test_the_guide_from_the_console(imgctl: Imgctl, folder: Path, cloud: Cloud) 
     ran = follow("from-the-console.md", imgctl, cloud)
     assert ran == ["init", "plan", "import", "import", "import", "plan"]
     assert manifest_of("from-the-console.md") in (folder / "imgctl.yaml").read_text(encoding="utf-8")
+
+
+def test_the_page_on_saved_plans(imgctl: Imgctl, write_manifest: WriteManifest, cloud: Cloud) -> None:
+    write_manifest({"office": OFFICE, "cad": CAD}, vars={"release": "2026.11"})
+    assert follow("saved-plans.md", imgctl, cloud) == ["plan", "show", "apply", "apply", "plan"]
+    page = " ".join((DOCS / "saved-plans.md").read_text(encoding="utf-8").split())
+    assert f"larger than {LARGEST_PLAN >> 20} MiB" in page
 
 
 def commands_of(page: Path) -> Iterator[list[str]]:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reconciler.model.spec import Override
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestFlags:
-    """Which manifest, and which variables of it are set from outside."""
+    """Which manifest, and which variables of it are set from outside.
+
+    `recorded` are those that a saved plan was made with: then nothing else sets any, the environment included.
+    """
 
     file: Path
     variables: tuple[str, ...] = ()
     variable_files: tuple[Path, ...] = ()
+    recorded: tuple[Override, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class Inputs:
 def load_manifest(console: Console, source: ManifestFlags) -> Manifest:
     """The manifest with its variables, checked against what the workflow pins. Raises ManifestError, UsageError."""
     sources = VariableSources(source.variables, source.variable_files, console.environ)
+    if source.recorded is not None:
+        sources = VariableSources(recorded=source.recorded)
     manifest = load(source.file, variables=sources)
     _check_pin("IMGCTL_PROVIDER", "provider", _provider(manifest), console.environ)
     _check_pin("IMGCTL_PROJECT_ID", "project", manifest.project_id or "", console.environ)

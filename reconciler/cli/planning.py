@@ -17,6 +17,8 @@ from reconciler.planning.places import CONCURRENT_IMAGE_TASKS
 from reconciler.planning.planner import DOCUMENTED_BUILD_SECONDS, Options, make_plan
 from reconciler.planning.selection import Selection
 
+NOBODY: Mapping[str, str] = MappingProxyType({})
+
 
 def effective_limits(limits: Limits, flags: PlanFlags) -> Limits:
     """The limits that hold: the manifest's, tightened by flags; as many builds at one time as IMS allows by default."""
@@ -36,15 +38,20 @@ def plan_for(
     observed: Observation | None,
     binding: Binding,
     flags: PlanFlags,
-    busy: Mapping[str, str] = MappingProxyType({}),
+    busy: Mapping[str, str] = NOBODY,
 ) -> Plan:
     """The plan for these inputs. `busy` says which servers other runs have, and who. Raises StateError, UsageError."""
+    return make_plan(inputs.manifest, inputs.recorded, observed, binding, options_for(inputs, flags, busy))
+
+
+def options_for(inputs: Inputs, flags: PlanFlags, busy: Mapping[str, str] = NOBODY) -> Options:
+    """How a plan is asked for by these flags. Raises UsageError."""
     if flags.refresh_only and flags.replace:
         raise UsageError(
             "--refresh-only builds nothing, and --replace asks for a build", hint="Leave one of them away."
         )
     simulator = inputs.manifest.simulator
-    options = Options(
+    return Options(
         selection=selection(flags),
         replace=frozenset(flags.replace),
         allowed=frozenset(flags.allow),
@@ -54,4 +61,3 @@ def plan_for(
         busy=busy,
         build_seconds=simulator.build_time if simulator is not None else DOCUMENTED_BUILD_SECONDS,
     )
-    return make_plan(inputs.manifest, inputs.recorded, observed, binding, options)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
@@ -107,17 +108,29 @@ def files_of(inputs: Inputs, source: ManifestFlags) -> Iterator[Path]:
 
 
 def publish(
-    console: Console, plan: Plan, review: Review, outputs: Sequence[Output], *, max_chars: int, verbose: bool
+    console: Console,
+    plan: Plan,
+    review: Review,
+    outputs: Sequence[Output],
+    *,
+    max_chars: int,
+    verbose: bool,
+    instead: Mapping[str, Callable[[Style], str]] = MappingProxyType({}),
 ) -> None:
-    """Write the plan in each format; where all of them go into files, it is printed as text too. Raises UsageError."""
+    """Write the plan in each format; where all of them go into files, it is printed as text too. Raises UsageError.
+
+    `instead` gives the text of some formats where more than the plan is to be told.
+    """
+
+    def rendered(form: str, style: Style) -> str:
+        if form in instead:
+            return instead[form](style)
+        return _rendered(plan, review, form, style, max_chars=max_chars, verbose=verbose)
+
     # All are rendered before anything is written: there are all of them or none.
-    texts = [
-        (output, _rendered(plan, review, output.form, Style(), max_chars=max_chars, verbose=verbose))
-        for output in outputs
-        if output.file is not None
-    ]
+    texts = [(output, rendered(output.form, Style())) for output in outputs if output.file is not None]
     form = next((output.form for output in outputs if output.file is None), "text")
-    printed = _rendered(plan, review, form, console.style, max_chars=max_chars, verbose=verbose)
+    printed = rendered(form, console.style)
     for output, text in texts:
         if output.file is not None:
             write_private(output.file, text)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from reconciler.cli.console import Console
 from reconciler.cli.flags import ApplyFlags, LockFlags, PlanFlags, RequestFlags
@@ -30,14 +31,30 @@ from reconciler.render.progress import render_outcome, render_progress
 from reconciler.render.terminal import plural
 from reconciler.state.writer import Writer
 
+if TYPE_CHECKING:
+    from reconciler.cli.approving import Approved
+
 
 async def apply_plan(
-    console: Console, inputs: Inputs, flags: PlanFlags, how: ApplyFlags, lock: LockFlags, requests: RequestFlags
+    console: Console,
+    inputs: Inputs,
+    flags: PlanFlags,
+    how: ApplyFlags,
+    lock: LockFlags,
+    requests: RequestFlags,
+    approved: Approved | None = None,
 ) -> int:
-    """Apply: the plan is made under the lock, so what is shown is what is done. Returns the exit code."""
-    async with _planned(console, inputs, "apply", flags, how, lock, requests) as planned:
+    """Apply: the plan is made under the lock, so what is shown is what is done. Returns the exit code.
+
+    `approved` is what somebody has looked at already: then nobody is asked, and nothing else is done.
+    """
+    async with _planned(console, inputs, "apply", flags, how, lock, requests, approved) as planned:
         plan = planned.plan
-        console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
+        if approved is not None:
+            how = replace(how, auto_approve=True)
+            console.result(f"{approved.heading if plan.changes else approved.settled}\n")
+        if approved is None or plan.changes:
+            console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
         if all(change.unavailable for change in plan.changes):
             if planned.writer.recorded.exists:
                 # A server that is protected from today on must be protected for the next plan, and what is gone is not
@@ -114,11 +131,18 @@ async def _planned(
     how: ApplyFlags,
     lock: LockFlags,
     requests: RequestFlags,
+    approved: Approved | None = None,
 ) -> AsyncIterator[_Planned]:
     """Claim the servers, read the state again, look at the cloud, and plan; all that within the timeout."""
     with open_writer(console, inputs, operation, lock, alone=False) as writer:
-        busy = writer.claim(selected_servers(inputs.manifest, writer.recorded, selection(flags)))
         inputs = replace(inputs, recorded=writer.recorded)
+        if approved is not None:
+            busy = writer.claim(approved.servers(inputs))
+        else:
+            busy = writer.claim(selected_servers(inputs.manifest, inputs.recorded, selection(flags)))
+        inputs = replace(inputs, recorded=writer.recorded)
+        if approved is not None:
+            approved.before_looking(inputs)
         async with connected(console, inputs, requests) as connection:
             observed_at = time.monotonic()
             try:
@@ -129,7 +153,10 @@ async def _planned(
                     f"the cloud did not answer within {how.timeout:g} s, so nothing was started",
                     hint="-vv shows every request and what became of it.",
                 ) from None
-            plan = plan_for(inputs, observed, connection.binding, flags, busy)
+            if approved is not None:
+                plan = approved.plan(inputs, observed, connection.binding, busy)
+            else:
+                plan = plan_for(inputs, observed, connection.binding, flags, busy)
             # What needs nothing is free for others.
             writer.release_all_but(servers_to_write(plan, writer.recorded, observed))
             yield _Planned(plan, writer, connection.client, observed, observed_at)

@@ -5,7 +5,6 @@ An entry of .netrc is bound to its host, as it is for curl and git: it is sent n
 
 from __future__ import annotations
 
-import netrc
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +37,8 @@ def from_netrc(environ: Mapping[str, str], host: str) -> Credentials | None:
 
     Raises UsageError where the file cannot be read, or where others may read the entry too.
     """
+    import netrc
+
     home = environ.get("HOME", "")
     named = environ.get("NETRC") or (f"{home}/.netrc" if home.startswith("/") else "")
     path = Path(named) if named else None

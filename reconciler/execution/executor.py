@@ -76,6 +76,8 @@ class _Executor:
                 # Builds of earlier runs take their places first: they are in flight already.
                 for change in (*self._resumed, *self._startable(places.free)):
                     group.create_task(self._build(change, places))
+                for prunes in self._left_over:
+                    group.create_task(self._prune(prunes))
         except* Stopped:
             pass
         finally:
@@ -182,12 +184,19 @@ class _Executor:
             why = "its build is in flight: the apply that records its image prunes" if left else _NO_SUCCESSOR
             self._note(*(Result(prune, ResultKind.NOT_STARTED, why) for prune in prunes))
 
-    async def _prune(self, prunes: list[Change], places: Places) -> None:
-        """Oldest first, one after another."""
+    async def _prune(self, prunes: list[Change], places: Places | None = None) -> None:
+        """Oldest first, one after another; without `places` nobody counts on those that they give back."""
         for prune in prunes:
             result = await self._guarded(prune, prune_image(self._run, prune))
             self._note(result)
-            places.pruned(gone=result.kind is ResultKind.DONE)
+            if places is not None:
+                places.pruned(gone=result.kind is ResultKind.DONE)
+
+    @property
+    def _left_over(self) -> list[list[Change]]:
+        """The prunes, by server, whose builds an earlier run has seen to."""
+        building = {change.server_id for change in self._run.plan.changes if change.action is not Action.PRUNE}
+        return [prunes for server_id, prunes in self._prunes.items() if server_id not in building]
 
     async def _guarded(
         self, change: Change, work: Coroutine[None, None, Result], unfinished: Callable[[], Result] | None = None

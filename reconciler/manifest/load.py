@@ -33,8 +33,8 @@ def load(path: Path, *, variables: VariableSources | None = None) -> Manifest:
     """Reads the manifest at `path`, a file or a folder, with `variables` set from outside.
 
     A folder's files are its `*.yaml`, `*.yml` and `*.json` sorted by name, without folders in it, hidden files and what
-    imgctl writes itself (state, simulator worlds, `*.tfvars.json`). `vars` and `defaults` of its imgctl.yaml reach all
-    files; those of another file reach its own servers and win.
+    imgctl writes itself (state, simulator worlds, `*.plan.json`, `*.tfvars.json`). `vars` and `defaults` of its
+    imgctl.yaml reach all files; those of another file reach its own servers and win.
 
     Raises ManifestError with every problem of all files. One about a path has no place; where it is the only one, it is
     also the error's own summary and hint.

@@ -20,7 +20,7 @@ ROOT_FILE = "imgctl.yaml"
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 # What imgctl itself writes beside a manifest.
-_OURS = re.compile(r"\.(?:state|world|tfvars)\.json$|\.state\.json\.")
+_OURS = re.compile(r"\.(?:state|world|tfvars|plan)\.json$|\.state\.json\.")
 # Control characters, and characters that make text look different from what it is: line breaks that editors do not show
 # as such, changes of direction, a byte order mark amid the text.
 _FORBIDDEN = re.compile(
@@ -33,7 +33,7 @@ def find_files(path: Path, problems: Problems) -> list[Path]:
     """The manifest files that a path names, sorted by name.
 
     A folder's are its `*.yaml`, `*.yml` and `*.json`, folders in it not included. Hidden files and what imgctl writes
-    itself (`*.state.json` and its companions, `*.world.json`, `*.tfvars.json`) are no manifests.
+    itself (`*.state.json` and its companions, `*.world.json`, `*.plan.json`, `*.tfvars.json`) are no manifests.
     """
     try:
         if not stat.S_ISDIR(os.stat(path).st_mode):  # noqa: PTH116 - Path.is_dir() hides why it failed

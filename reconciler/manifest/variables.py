@@ -21,13 +21,14 @@ class VariableSources:
     """Where a variable's value may come from beside the manifest.
 
     `flags` are the values of --var as typed, "name=value"; `files` those of --var-file, YAML or JSON maps of text;
-    `environment` the process's, of which only IMGCTL_VAR_name is looked at. Flags win over files, files over the
-    environment, and among flags and among files the later one.
+    `environment` the process's, of which only IMGCTL_VAR_name is looked at; `recorded` what a saved plan was
+    made with. Flags win over files, files over the environment, and among flags and among files the later one.
     """
 
     flags: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    recorded: tuple[Override, ...] = ()
 
 
 def read_overrides(sources: VariableSources, declared: frozenset[str], problems: Problems) -> tuple[Override, ...]:
@@ -49,6 +50,7 @@ def read_overrides(sources: VariableSources, declared: frozenset[str], problems:
             found[name] = Override(name, value, variable)
         else:
             problems.without_place(f"{variable} {wrong[0]}", wrong[1])
+    found |= _recorded(sources.recorded, declared, problems)
     for path in sources.files:
         found |= _from_file(path, declared, problems)
     for flag in sources.flags:
@@ -65,6 +67,21 @@ def read_overrides(sources: VariableSources, declared: frozenset[str], problems:
         else:
             problems.without_place(f"--var {name} {wrong[0]}", wrong[1])
     return tuple(found[name] for name in sorted(found))
+
+
+def _recorded(overrides: tuple[Override, ...], declared: frozenset[str], problems: Problems) -> dict[str, Override]:
+    """What a saved plan was made with. A variable that is gone is a note: what comes out is compared with the plan."""
+    found: dict[str, Override] = {}
+    for override in overrides:
+        if override.name not in declared:
+            if not problems.incomplete:
+                name = shown_name(override.name)
+                problems.note(f"the plan sets {name}, no variable of this manifest", "It has no effect here.")
+        elif (wrong := _wrong_value(override.value)) is None:
+            found[override.name] = override
+        else:
+            problems.without_place(f"{override.name} of the plan {wrong[0]}", wrong[1])
+    return found
 
 
 def _from_file(path: Path, declared: frozenset[str], problems: Problems) -> dict[str, Override]:

@@ -32,15 +32,16 @@ def _decision(change: Change, protect: bool | None) -> list[object]:
         change.server_id,
         change.name,
         change.action.value,
-        _spec(change.before),
-        _spec(change.after),
+        spec_fields(change.before),
+        spec_fields(change.after),
         change.old_name,
         change.image_id,
         protect,
     ]
 
 
-def _spec(spec: ImageSpec | None) -> object:
+def spec_fields(spec: ImageSpec | None) -> object:
+    """A spec as plain data that is equal where the specs are, in whatever order their triggers are declared."""
     if spec is None:
         return None
     return [spec.name, spec.description, spec.execute_sysprep, sorted(spec.triggers.items())]

@@ -46,6 +46,9 @@ class Options:
     `refresh_only` plans what the records learn from the cloud, and nothing that changes the cloud. `build_seconds` is
     what a build is assumed to take where history has none. `busy` are the servers that other runs have at this moment,
     by id, and who those are.
+
+    `servers` are the ids to plan for instead of what the selection picks, where it is not None. `left_over` are ids of
+    images to prune though no build of their server comes along: theirs has succeeded in an earlier run.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -56,6 +59,8 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     build_seconds: float = DOCUMENTED_BUILD_SECONDS
     busy: Mapping[str, str] = field(default_factory=dict)
+    servers: frozenset[str] | None = None
+    left_over: frozenset[str] = frozenset()
 
 
 def make_plan(
@@ -67,7 +72,10 @@ def make_plan(
     """
     binding = resolve_binding(binding, recorded)
     everyone = find_subjects(manifest, recorded, observed)
-    selected = select_subjects(everyone, options.selection)
+    if options.servers is None:
+        selected = select_subjects(everyone, options.selection)
+    else:
+        selected = {one.server_id: one for one in everyone if one.server_id in options.servers}
     _check_names(everyone, selected, options)
 
     quota = observed.quota if observed is not None else None
@@ -77,7 +85,7 @@ def make_plan(
         queued = 0
     else:
         wanted = _changes(selected.values(), recorded, observed, options)
-        wanted = with_prunes(wanted, selected, recorded, observed)
+        wanted = with_prunes(wanted, selected, recorded, observed, options.left_over)
         wanted, queued = with_places(wanted, quota, building)
     gated = gate(wanted, selected, options.limits)
     changes = open_gates(gated, options.allowed)

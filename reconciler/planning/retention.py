@@ -6,7 +6,7 @@ moment of deletion (the held image by then, what servers show by then) execution
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.model.observed import Observation
@@ -19,18 +19,28 @@ BUILD_UNAVAILABLE = "its build cannot start now"
 
 
 def with_prunes(
-    changes: Iterable[Change], subjects: Mapping[str, Subject], recorded: Recorded, observed: Observation | None
+    changes: Iterable[Change],
+    subjects: Mapping[str, Subject],
+    recorded: Recorded,
+    observed: Observation | None,
+    left_over: Collection[str] = (),
 ) -> tuple[Change, ...]:
     """The changes, and the prunes that come along with those that build; `subjects` by server id.
 
-    Without an observation the recorded images count as being there; with one, only those do that it shows.
+    Without an observation the recorded images count as being there; with one, only those do that it shows. Of the
+    images `left_over` those go, too, that are more than their server keeps though no build of it comes along.
     """
     changes = tuple(changes)
     if not any(subject.declared is not None and subject.declared.keep_images for subject in subjects.values()):
         return changes
     untouchable = _Untouchable.of(recorded, observed)
     building = [one for one in changes if one.action.builds or _may_succeed(one, subjects[one.server_id])]
-    prunes = [prune for one in building for prune in _prunes(one, subjects[one.server_id], observed, untouchable)]
+    prunes = [prune for one in building for prune in _prunes(subjects[one.server_id], one, observed, untouchable)]
+    changing = {one.server_id for one in changes}
+    for subject in subjects.values() if left_over else ():
+        if subject.server_id not in changing:
+            more = _prunes(subject, None, observed, untouchable)
+            prunes += [prune for prune in more if prune.image_id in left_over]
     return (*changes, *prunes)
 
 
@@ -89,11 +99,14 @@ class _Untouchable:
 
 
 def _prunes(
-    change: Change, subject: Subject, observed: Observation | None, untouchable: _Untouchable
+    subject: Subject, change: Change | None, observed: Observation | None, untouchable: _Untouchable
 ) -> Iterator[Change]:
-    keep = subject.declared.keep_images if subject.declared is not None else None
+    """The prunes that come along with `change`, which builds; where it is None the build has succeeded before."""
+    declared = subject.declared
+    if declared is None:
+        return
     # The image that is being built is one more.
-    for build in beyond(subject, observed, building=1):
+    for build in beyond(subject, observed, building=0 if change is None else 1):
         image = observed.images[build.image_id] if observed is not None else None
         if (image is not None and image.protected) or untouchable.forbids(build.image_id, subject.server_id):
             continue
@@ -101,18 +114,18 @@ def _prunes(
         # Somebody may have given it another name in order to keep it: whoever approves the plan must see that.
         renamed = (f"named {image.name!r} in IMS now",) if image is not None and image.name != build.spec.name else ()
         yield Change(
-            name=change.name,
-            server_id=change.server_id,
+            name=change.name if change is not None else declared.name,
+            server_id=subject.server_id,
             action=Action.PRUNE,
             reasons=(
                 f"image {build.image_id}{built}",
                 *renamed,
-                f"keep_images: {keep}",
+                f"keep_images: {declared.keep_images}",
             ),
             before=build.spec,
-            unavailable=BUILD_UNAVAILABLE if change.unavailable else "",
+            unavailable=BUILD_UNAVAILABLE if change is not None and change.unavailable else "",
             image_id=build.image_id,
-            origin=change.origin,
+            origin=declared.origin,
         )
 
 

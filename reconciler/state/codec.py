@@ -9,16 +9,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.errors import StateError
 from reconciler.model.record import Binding, Build, BuildError, BuildStatus, Context, Held, Record, Recorded
 from reconciler.model.spec import ImageSpec, Limits
 from reconciler.state.fields import ID, RESTORE, Fields
-
-if TYPE_CHECKING:
-    # Reading needs no events.
-    from reconciler.state.document import Patch
+from reconciler.state.patch import Patch
 
 VERSION = 1
 

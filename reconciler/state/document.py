@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import assert_never
 from uuid import uuid4
 
 from reconciler.errors import StateError
-from reconciler.model.record import Binding, Build, BuildStatus, Held, Record, Recorded
-from reconciler.model.spec import Limits
+from reconciler.model.record import Build, BuildStatus, Held, Record, Recorded
 from reconciler.state import events
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """Some records as they are from now on, by server id; None where there is none any more.
-
-    It is made of so many `events`. `settles`: some of them were of no one server, and what the patch says of the whole
-    state was decided by them.
-    """
-
-    serial: int
-    bound_to: Binding | None
-    limits: Limits
-    servers: Mapping[str, Record | None]
-    retired: Mapping[str, Record | None]
-    state_url: str | None = None
-    moved_to: str = ""
-    events: int = 0
-    settles: bool = False
+from reconciler.state.patch import Patch
 
 
 class Document:

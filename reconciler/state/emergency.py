@@ -10,12 +10,16 @@ import errno
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.errors import StateError
 from reconciler.model.record import BuildStatus, Recorded
 from reconciler.state import atomic, files
-from reconciler.state.events import BuildSubmitted
 from reconciler.state.fields import Fields
+
+if TYPE_CHECKING:
+    # Reading a state needs no events.
+    from reconciler.state.events import BuildSubmitted
 
 
 class EmergencyFiles:
@@ -124,6 +128,8 @@ def _is_missing(job: BuildSubmitted, recorded: Recorded) -> bool:
 
 
 def _read(place: str, content: bytes) -> list[tuple[str, BuildSubmitted]]:
+    from reconciler.state.events import BuildSubmitted
+
     found: dict[str, tuple[str, BuildSubmitted]] = {}
     for number, line in enumerate(content.splitlines(), start=1):
         where = f"{place}:{number}"

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 from reconciler.errors import StateError, StateLocked
 from reconciler.model.record import Recorded
 from reconciler.state.codec import VERSION, decode_object, decode_patch, encode_patch
-from reconciler.state.document import Document, Patch
+from reconciler.state.document import Document
+from reconciler.state.patch import Patch
 from reconciler.state.store import Claim, LockHolder, Wait, check_not_moved
 
 if TYPE_CHECKING:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from reconciler.errors import StateError
 from reconciler.model.record import Recorded
-from reconciler.state.document import Document, Patch
 from reconciler.state.emergency import EmergencyFiles
+from reconciler.state.patch import Patch
+
+if TYPE_CHECKING:
+    # Reading needs no events.
+    from reconciler.state.document import Document
 
 # What to do while another run has what is asked for: called with each refusal, it waits, or raises it.
 Wait = Callable[[StateError], None]

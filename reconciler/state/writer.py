@@ -10,8 +10,9 @@ from typing import Self
 from reconciler.errors import ImgctlError, StateError, StateLocked
 from reconciler.model.record import Recorded
 from reconciler.state import emergency
-from reconciler.state.document import Document, Patch
+from reconciler.state.document import Document
 from reconciler.state.events import WHOLE, BuildSubmitted, Event, GuardsNoted
+from reconciler.state.patch import Patch
 from reconciler.state.store import LockHolder, Store, Wait
 
 

@@ -212,9 +212,9 @@ def _become(order: Order) -> int:
     os.environ.clear()
     os.environ.update(order.env)
     if order.fold_beyond is not None:
-        from reconciler.state import journaled
+        from reconciler.state import journal_session
 
-        journaled._FOLD_BEYOND = order.fold_beyond
+        journal_session._FOLD_BEYOND = order.fold_beyond
     if order.read_timeout is not None:
         import httpx
 

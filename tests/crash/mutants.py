@@ -14,7 +14,7 @@ from reconciler.model.record import BuildStatus
 from reconciler.state import files, journal
 from reconciler.state.document import Document
 from reconciler.state.events import BuildIntended, BuildSubmitted, Event
-from reconciler.state.journaled import JournalSession
+from reconciler.state.journal_session import JournalSession
 from reconciler.state.local import LocalLock, LocalState
 
 _INTENT = f'"status":"{BuildStatus.INTENT}"'.encode()

@@ -12,7 +12,8 @@ from reconciler.errors import StateError
 from reconciler.model.record import Build, BuildStatus
 from reconciler.model.spec import ImageSpec, Limits
 from reconciler.state import events
-from reconciler.state.journaled import Journaled, JournalSession
+from reconciler.state.journal_session import JournalSession
+from reconciler.state.journaled import Journaled
 from reconciler.state.store import LockHolder, Store
 from reconciler.state.writer import Writer
 

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from reconciler.errors import StateLocked
 from reconciler.model.record import Build, BuildStatus, Recorded
 from reconciler.model.spec import ImageSpec, Limits
-from reconciler.state import events, journaled
+from reconciler.state import events, journal_session
 from reconciler.state.document import Document
 from reconciler.state.store import LockHolder, read
 from reconciler.state.writer import Writer
@@ -51,7 +51,7 @@ class Store(RuleBasedStateMachine):
 
     @initialize(fold_beyond=st.sampled_from([0, 300, 1 << 20]))
     def begin(self, fold_beyond: int) -> None:
-        self.patch.setattr(journaled, "_FOLD_BEYOND", fold_beyond)
+        self.patch.setattr(journal_session, "_FOLD_BEYOND", fold_beyond)
 
     def teardown(self) -> None:
         self.patch.undo()

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from reconciler.errors import StateError, StateLocked
 from reconciler.model.record import BuildStatus, Recorded
 from reconciler.model.spec import Limits
-from reconciler.state import journal, journaled
+from reconciler.state import journal, journal_session
 from reconciler.state.codec import encode
 from reconciler.state.journaled import Journaled
 from reconciler.state.store import read, read_whole
@@ -107,7 +107,7 @@ def test_it_agrees_with_a_model(name: str, servers: Servers) -> None:
 
 def test_a_reader_sees_one_moment_during_writes_and_folds(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every commit moves two records and the limits together; a reader must never see one without the others."""
-    monkeypatch.setattr(journaled, "_FOLD_BEYOND", 2000)
+    monkeypatch.setattr(journal_session, "_FOLD_BEYOND", 2000)
     commits = 40
     ended = threading.Event()
     problems: list[str] = []
@@ -281,7 +281,7 @@ def test_a_writer_that_lost_its_lock_makes_nothing_durable_that_its_successor_ha
     new = Writer(place.client(), BOB)
     seen = new.recorded.serial
     if successor != "has written nothing":
-        monkeypatch.setattr(journaled, "_FOLD_BEYOND", 0 if successor == "has folded" else 1 << 20)
+        monkeypatch.setattr(journal_session, "_FOLD_BEYOND", 0 if successor == "has folded" else 1 << 20)
         commit(new, intended("new"))
         commit(new, submitted("new"))
     if successor == "has come and gone":

@@ -15,7 +15,7 @@ import pytest
 from reconciler.errors import StateError, StateLocked, UsageError
 from reconciler.model.record import Binding, Build, BuildStatus
 from reconciler.model.spec import ImageSpec
-from reconciler.state import events, http, http_state, journaled
+from reconciler.state import events, http, http_state, journal_session
 from reconciler.state.address import Credentials, HttpAddress
 from reconciler.state.http_state import HttpState
 from reconciler.state.lock_record import held_lock, new_record
@@ -602,7 +602,7 @@ def test_events_at_the_same_time_share_their_request(gitlab: GitLab, tmp_path: P
 def test_a_fold_is_paid_for_by_what_was_written_since(
     gitlab: GitLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journaled, "_FOLD_BEYOND", 2000)
+    monkeypatch.setattr(journal_session, "_FOLD_BEYOND", 2000)
     with Writer(store_at(gitlab.address(), tmp_path), HOLDER) as first:
         for number in range(60):
             commit(first, intent(f"s{number:03}"))

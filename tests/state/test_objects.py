@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.errors import StateError, StateLocked, UsageError
-from reconciler.state import events, journaled, s3
+from reconciler.state import events, journal_session, s3
 from reconciler.state.address import ObjectPlace
 from reconciler.state.journal import encode_frame
 from reconciler.state.objects import ObjectState
@@ -554,7 +554,7 @@ def test_a_successor_may_come_in_at_any_instant_of_a_write(
 
     with monkeypatch.context() as patch:
         passed = between(store, patch, step, "_put", take_over)
-        patch.setattr(journaled, "_FOLD_BEYOND", 0 if fold else 1 << 20)
+        patch.setattr(journal_session, "_FOLD_BEYOND", 0 if fold else 1 << 20)
         say(old, "old")
     if not news:
         assert passed[0] < step
@@ -588,7 +588,7 @@ def test_a_reader_that_is_overtaken_by_a_fold_reads_again(
 
             def folds(writing: Writer = writing, step: int = step) -> None:
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(journaled, "_FOLD_BEYOND", 0)
+                    patch.setattr(journal_session, "_FOLD_BEYOND", 0)
                     commit_apart(writing, noted(10 * step + 5))
 
             # Some dead frames stay, as when their removal fails: they are no gap in what is alive.
