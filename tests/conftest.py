@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -25,6 +26,11 @@ settings.register_profile("quick", deadline=None, max_examples=30)
 settings.register_profile("full", deadline=None, max_examples=100)
 settings.load_profile("quick")
 
+# Every worker, and every imgctl in a process of its own, needs the same modules compiled. Once is enough, even where the
+# environment says that Python is to keep nothing compiled: each would spend seconds on it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 _FOREIGN = re.compile(r"(HW|IMGCTL|HUAWEICLOUD|GITHUB|GITLAB|CI|OS|TF)(_|$)|PG[A-Z]+$|.*_proxy$", re.IGNORECASE)
 
 
@@ -37,19 +43,32 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say which parts were left out for want of a server or a library; other skips are no news."""
     for reason, number in _left_out(terminalreporter).items():
         terminalreporter.line(f"{number} tests did not run: {reason.removeprefix('Skipped: ')}", yellow=True)
+    for test in _unmarked(terminalreporter):
+        terminalreporter.line(f"LEFT OUT EVERYWHERE, for want of the marker backend or sweep: {test}", red=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail for what was left out, if that was asked for."""
+    """Fail for what was left out, if that was asked for, or if nothing would ever run it."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     # A worker of several has none.
-    if session.config.getoption("nothing_left_out") and reporter is not None and _left_out(reporter):
+    if reporter is None:
+        return
+    if _unmarked(reporter) or (session.config.getoption("nothing_left_out") and _left_out(reporter)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _left_out(reporter: Any) -> Counter[str]:
-    reasons = [str(report.longrepr[2]) for report in reporter.stats.get("skipped", []) if report.longrepr]
-    return Counter(reason for reason in reasons if "left out" in reason)
+    return Counter(reason for _, reason in _skipped(reporter))
+
+
+def _unmarked(reporter: Any) -> list[str]:
+    """The tests that were left out and that .ci/run does not select where all servers are there."""
+    return [report.nodeid for report, _ in _skipped(reporter) if not {"backend", "sweep"} & report.keywords.keys()]
+
+
+def _skipped(reporter: Any) -> list[tuple[Any, str]]:
+    reasons = [(one, str(one.longrepr[2])) for one in reporter.stats.get("skipped", []) if one.longrepr]
+    return [(report, reason) for report, reason in reasons if "left out" in reason]
 
 
 @pytest.fixture

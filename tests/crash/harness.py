@@ -340,7 +340,7 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         if time.monotonic() > deadline:
             raise Violation("what should happen does not")
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 # Sweeps

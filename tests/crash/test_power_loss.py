@@ -19,7 +19,7 @@ def _recover_all(scene: Scene, found: list[Image], pool: Pool, folder: Path) -> 
     pool.visit(found, visit, folder)
 
 
-@pytest.mark.parametrize(("name", "step"), [("new", 15), ("rebuild", 40), ("new-journal", 32)])
+@pytest.mark.parametrize(("name", "step"), [("new", 30), ("rebuild", 40), ("new-journal", 32)])
 def test_a_sample_of_the_images_loses_nothing(name: str, step: int, pool: Pool, tmp_path: Path) -> None:
     with pool.children() as children:
         found = images(SCENES[name], tmp_path / "first", children)

@@ -75,7 +75,7 @@ def _visit(folder: Path, children: Children, boundary: str) -> None:
 def test_a_plan_that_was_cut_off_is_continued(pool: Pool, tmp_path: Path) -> None:
     with pool.children() as children:
         boundaries = _boundaries(tmp_path / "dry", children)
-    pool.visit(boundaries[:: len(boundaries) // 6], _visit, tmp_path)
+    pool.visit(boundaries[:: len(boundaries) // 3], _visit, tmp_path)
 
 
 @pytest.mark.sweep

@@ -32,7 +32,7 @@ def test_a_sample_of_the_boundaries_loses_nothing(pool: Pool, tmp_path: Path) ->
     scene = SCENES["new"]
     with pool.children() as children:
         boundaries = scene.boundaries(tmp_path / "dry", children)
-    sample = dict.fromkeys([*boundaries[::20], *dangerous(boundaries)[::8]])
+    sample = dict.fromkeys([*boundaries[::30], *dangerous(boundaries)[::12]])
     pool.visit(list(sample), scene.visit, tmp_path)
 
 

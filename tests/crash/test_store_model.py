@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
@@ -16,6 +17,7 @@ from reconciler.state.writer import Writer
 from tests.state.conformance import ALICE, BOB, commit, intended, journaled_backend, noted
 from tests.state.model import Store, check
 from tests.state.places import Place, Servers, local
+from tests.support import examples
 
 
 class Local(Store):
@@ -40,8 +42,9 @@ def _place(folder: Path) -> AbstractContextManager[Place]:
     return local(folder, Servers.none())
 
 
+@pytest.mark.hypothesis
 def test_the_store_keeps_what_was_committed() -> None:
-    check(Local, examples=40)
+    check(Local, examples=examples(40))
 
 
 def test_a_journal_that_lost_what_its_document_has_is_begun_anew(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from tests.planning.figures import (
     server,
 )
 from tests.planning.strategies import SERVER_IDS, manifests, states
+from tests.support import examples
 
 READY = Observation({server_id: ObservedServer(server_id, "", "ACTIVE") for server_id in SERVER_IDS})
 OFFICE = declared("office", B)
@@ -83,7 +84,7 @@ def some(changes: Sequence[Change], at_least: int = 0) -> st.SearchStrategy[list
     return st.lists(st.sampled_from(changes), unique_by=lambda one: one.key, min_size=at_least)
 
 
-often = settings(max_examples=40, deadline=None)
+often = settings(max_examples=examples(40))
 
 
 @often

@@ -56,7 +56,7 @@ def as_data(spec: ImageSpec) -> dict[str, dict[str, object]]:
     }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(few_specs, few_specs, specs, st.booleans())
 def test_a_diff_is_what_deepdiff_finds(one: ImageSpec, other: ImageSpec, third: ImageSpec, mixed: bool) -> None:
     if mixed:

@@ -29,6 +29,7 @@ from tests.planning.figures import declared, plan_of, record
 from tests.render.fleets import REVIEW, fleet, three_changes
 from tests.render.hostile import PARSERS, harmless, plans_of, texts
 from tests.render.test_plan_text import SIMULATOR, chinese_plan, gated_plan, long_plan, mixed_plan, refresh_plan
+from tests.support import examples
 
 PUBLISHED = Path(__file__).parent / "published"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -207,7 +208,7 @@ def test_where_not_even_the_index_fits_the_top_says_how_many_rows_are_left_out()
     assert "builds in" not in text.replace("rebuilds in", "")
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(plans_of(st.integers(0, 60)), st.integers(LEAST_CHARACTERS, 12_000), st.integers(1, 60))
 def test_no_plan_exceeds_its_room(plan: Plan, room: int, times: int) -> None:
     def longer(text: str) -> str:
@@ -235,7 +236,7 @@ def test_no_plan_exceeds_its_room(plan: Plan, room: int, times: int) -> None:
     assert rows(text) == len(plan.changes) - (int(left[1]) if left else 0)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(plans_of(st.integers(0, 3) | st.integers(26, 30)), texts, texts)
 def test_no_value_makes_structure(plan: Plan, root: str, selector: str) -> None:
     review = Review(root, "", ("-l", selector))

@@ -26,6 +26,7 @@ from reconciler.render.saved_plan import SavedPlan, _checksum, decode, encode, r
 from reconciler.render.terminal import Style, json_text
 from tests.render.test_plan_json import CONFORMS, SCHEMA
 from tests.render.test_plan_text import chinese_plan, gated_plan, long_plan, mixed_plan, plans, refresh_plan
+from tests.support import examples
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -80,7 +81,7 @@ def test_what_is_saved_is_read_as_it_was(make: Any) -> None:
     assert "--target web-* --target 办公 --exclude lab -l ring=canary --replace cad --max-changes 9" in shown
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow])
 @given(plans, st.text(max_size=9), st.lists(st.text(max_size=9), max_size=2).map(tuple), st.none() | st.integers(0, 9))
 def test_whatever_stands_in_it_a_saved_plan_is_read_again(
     plan: Plan, text: str, texts: tuple[str, ...], number: int | None
@@ -157,13 +158,13 @@ def test_what_is_no_saved_plan(content: bytes, why: str) -> None:
     assert why in refused(content)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(st.integers(0, len(TEXT) - 1))
 def test_half_a_plan_is_none(length: int) -> None:
     refused(TEXT[:length])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.integers(0, len(TEXT) - 1), st.binary(min_size=1, max_size=3))
 def test_an_edited_plan_is_none(place: int, other: bytes) -> None:
     edited = TEXT[:place] + other + TEXT[place + len(other) :]
@@ -185,6 +186,8 @@ def paths(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 DOCUMENT = json.loads(TEXT)
 PATHS = [path for path in paths(DOCUMENT) if path and path != ("checksum",)]
+# One path for each field, wherever in a list it stands.
+FIELDS = list({tuple(0 if isinstance(key, int) else key for key in path): path for path in PATHS}.values())
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | st.just(10**400),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
@@ -192,7 +195,7 @@ junk = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(st.sampled_from(PATHS), junk)
 def test_another_value_under_a_checksum_that_fits(path: tuple[Any, ...], value: Any) -> None:
     """The checksum is no signature: whoever knows how can write one. What cannot be is refused all the same."""
@@ -211,8 +214,9 @@ def test_another_value_under_a_checksum_that_fits(path: tuple[Any, ...], value: 
     CONFORMS.validate(document)
 
 
-def test_a_field_that_is_missing_or_one_too_many() -> None:
-    for path in PATHS:
+@pytest.mark.parametrize("some", [FIELDS, pytest.param(PATHS, marks=pytest.mark.sweep)], ids=["fields", "paths"])
+def test_a_field_that_is_missing_or_one_too_many(some: list[tuple[Any, ...]]) -> None:
+    for path in some:
         document = deepcopy(DOCUMENT)
         node = document
         for key in path[:-1]:

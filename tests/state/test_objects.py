@@ -31,6 +31,8 @@ from tests.support import Imgctl, StartCloud, WriteManifest
 PLACE = ObjectPlace(BUCKET, "team/state.json")
 URL = str(PLACE)
 
+pytestmark = pytest.mark.backend
+
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
