@@ -26,8 +26,8 @@ settings.register_profile("quick", deadline=None, max_examples=30)
 settings.register_profile("full", deadline=None, max_examples=100)
 settings.load_profile("quick")
 
-# Every worker, and every imgctl in a process of its own, needs the same modules compiled. Once is enough, even where the
-# environment says that Python is to keep nothing compiled: each would spend seconds on it.
+# Every worker, and every imgctl in a process of its own, needs the same modules compiled. Once is enough, even where
+# the environment says that Python is to keep nothing compiled: each would spend seconds on it.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
