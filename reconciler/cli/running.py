@@ -117,7 +117,11 @@ async def _planned(
 ) -> AsyncIterator[_Planned]:
     """Claim the servers, read the state again, look at the cloud, and plan; all that within the timeout."""
     with open_writer(console, inputs, operation, lock, alone=False) as writer:
-        busy = writer.claim(selected_servers(inputs.manifest, writer.recorded, selection(flags)))
+        busy = dict(writer.claim(selected_servers(inputs.manifest, writer.recorded, selection(flags))))
+        # What another run has recorded up to that moment may be selected too, and is not this run's.
+        for server_id in selected_servers(inputs.manifest, writer.recorded, selection(flags)):
+            if not writer.holds(server_id):
+                busy.setdefault(server_id, "it has recorded that server just now")
         inputs = replace(inputs, recorded=writer.recorded)
         async with connected(console, inputs, requests) as connection:
             observed_at = time.monotonic()

@@ -35,7 +35,8 @@ _SESSION: Final = {
     # What is decided on one statement's look is checked again by the next.
     "default_transaction_isolation": "read committed",
     "idle_session_timeout": "0",
-    "idle_in_transaction_session_timeout": "60s",
+    # A run that is stopped in the middle of a transaction is thrown out before those that wait for it give up.
+    "idle_in_transaction_session_timeout": "15s",
     "lock_timeout": "30s",
     "statement_timeout": "60s",
     "tcp_keepalives_idle": "15",
@@ -109,6 +110,9 @@ class Database:
             yield
         except psycopg.Error as error:
             raise self._translated(error) from error
+        except (ValueError, RecursionError) as error:
+            # JSON that the database takes, and Python does not: too deep, or a number of thousands of digits.
+            raise StateError(f"what the database at {self.place} holds cannot be read: {error}") from error
         finally:
             timer.cancel()
 

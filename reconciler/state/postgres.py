@@ -22,6 +22,7 @@ from reconciler.errors import StateError, StateLocked
 from reconciler.model.record import Recorded
 from reconciler.state.codec import VERSION, decode_object, decode_patch, encode_patch
 from reconciler.state.document import Document, Patch
+from reconciler.state.fields import Fields
 from reconciler.state.store import Claim, LockHolder, Wait, check_not_moved
 
 if TYPE_CHECKING:
@@ -155,7 +156,10 @@ class PostgresState:
         """What stands above the records; with `lock` nobody else writes before this transaction has ended."""
         query = "SELECT version, lineage, serial, number, settings FROM imgctl_state WHERE name = %s"
         row = connection.execute(query + (" FOR UPDATE" if lock else ""), [self.name]).fetchone()
-        return None if row is None else _Head(*row)
+        if row is None:
+            return None
+        version, lineage, serial, number, settings = row
+        return _Head(version, lineage, serial, number, Fields(settings, f"{self}, the settings").raw)
 
 
 class PostgresSession:
@@ -217,6 +221,10 @@ class PostgresSession:
                 self._run,
                 list(server_ids),
             )
+
+    async def catch_up(self) -> Sequence[Patch]:
+        """See Session."""
+        return await asyncio.to_thread(self._look)
 
     async def write(self, document: Document, patch: Patch) -> Sequence[Patch]:
         """See Session. What is written is fixed before anything is waited for; the writing happens beside the loop."""
@@ -310,6 +318,7 @@ class PostgresSession:
 
     def _holders(self) -> list[str]:
         with self._connection.transaction():
+            self._head(lock=True)
             self._bury("SELECT run FROM imgctl_run WHERE state = %s")
             holders = self._execute("SELECT holder FROM imgctl_run WHERE state = %s ORDER BY run", self._name)
         return [_in_words(holder) for (holder,) in holders]
@@ -326,6 +335,7 @@ class PostgresSession:
         """Say who this run is. First the lock: a run that is known and has none is dead."""
         with self._connection.transaction():
             self._execute("SELECT pg_advisory_lock(%s)", self._run)
+            self._head(lock=True)
             self._bury("SELECT run FROM imgctl_run WHERE state = %s")
             self._execute(
                 "INSERT INTO imgctl_run (state, run, holder) VALUES (%s, %s, %s)",
@@ -335,7 +345,11 @@ class PostgresSession:
             )
 
     def _bury(self, query: str, *more: object) -> None:
-        """Take their leases away from the runs of a query that are dead: whose locks anybody can have."""
+        """Take their leases away from the runs of a query that are dead: whose locks anybody can have.
+
+        One run at a time does that, with the head locked: whose lock is tried by another one just now seems alive, and
+        two that take away the same leases may wait for each other.
+        """
         runs = [run for (run,) in self._execute(query, self._name, *more) if run != self._run]
         dead = [run for run in runs if self._one("SELECT pg_try_advisory_xact_lock(%s)", run)]
         if dead:
@@ -355,10 +369,16 @@ class PostgresSession:
                     self._check_still_that(head, patch)
                     changes = self._pull(head)
                     written = self._put(patch, encoded, head.settings)
+                    if patch.settles:
+                        changes = [*changes, self._settled(encoded, head)]
         if written is None:
             raise StateError(f"the state at {self._state} has become another one", hint="Run the command again.")
         self._seen, self._serial = written
         return changes
+
+    def _look(self) -> Sequence[Patch]:
+        with self._database.asking(self._connection), self._connection.transaction():
+            return self._pull(self._head(lock=True))
 
     def _put(self, patch: Patch, encoded: Mapping[str, Any], settled: Mapping[str, Any]) -> tuple[int, int] | None:
         """Write a patch unless others have written since; what is `settled` stays, as far as it says nothing of it."""
@@ -390,6 +410,11 @@ class PostgresSession:
             },
         ).fetchone()
         return None if row is None else (row[0], row[1])
+
+    def _settled(self, encoded: Mapping[str, Any], head: _Head) -> Patch:
+        """What holds of the whole state after a patch that came after others' ones: see _put."""
+        settings = {**head.settings, **_settings(encoded)}
+        return replace(decode_patch({"serial": self._serial, **settings}, str(self._state)), settles=True)
 
     def _check_still_that(self, head: _Head, patch: Patch) -> None:
         """Raise StateError where another run has bound the state elsewhere in the meantime."""
@@ -495,8 +520,8 @@ def _settings(encoded: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in encoded.items() if key not in ("serial", "servers", "retired")}
 
 
-def _in_words(holder: Mapping[str, Any] | None) -> str:
-    if holder is None:
+def _in_words(holder: object) -> str:
+    if not isinstance(holder, dict):
         return "a run that does not say who it is"
     return str(LockHolder(**{field.name: holder.get(field.name, "") for field in dataclasses.fields(LockHolder)}))
 

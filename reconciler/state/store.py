@@ -73,6 +73,10 @@ class Session(Protocol):
         """Let others write these records."""
         ...
 
+    async def catch_up(self) -> Sequence[Patch]:
+        """What other runs have written since this one learned of it last, in its order."""
+        ...
+
     async def write(self, document: Document, patch: Patch) -> Sequence[Patch]:
         """Make a patch of the document durable; gives back what other runs have written meanwhile, in its order."""
         ...
