@@ -79,7 +79,7 @@ def make_plan(
         wanted = _changes(selected.values(), recorded, observed, options)
         wanted = with_prunes(wanted, selected, recorded, observed)
         wanted, queued = with_places(wanted, quota, building)
-    gated = gate(wanted, selected, options.limits)
+    gated = _ungated_where_busy(gate(wanted, selected, options.limits), options)
     changes = open_gates(gated, options.allowed)
     if not manifest.servers and not options.allow_empty:
         changes = gate_forgetting(changes)
@@ -171,6 +171,11 @@ def _unless_busy(change: Change, options: Options) -> Change:
     """The change, unavailable where another run has its server."""
     who = options.busy.get(change.server_id)
     return change if who is None else replace(change, unavailable=f"another run has this server: {who}")
+
+
+def _ungated_where_busy(changes: Iterable[Change], options: Options) -> tuple[Change, ...]:
+    """The changes; what another run has holds nothing back: this run leaves it alone, and may know less of it."""
+    return tuple(replace(change, gated="") if change.server_id in options.busy else change for change in changes)
 
 
 def _check_names(everyone: Iterable[Subject], selected: Mapping[str, Subject], options: Options) -> None:
