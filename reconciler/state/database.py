@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import ssl
 import threading
@@ -53,6 +54,12 @@ _SETTLE: Final = """
 _DURABLE: Final = """
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') <> 'remote_apply'
 """
+# What servers say to whoever is not let in, unless they say it in another language.
+_REFUSALS: Final = (
+    (re.compile(r"authentication failed|no password supplied"), "28P01"),
+    (re.compile(r'pg_hba\.conf|role ".*" (does not exist|is not permitted)'), "28000"),
+    (re.compile(r'database ".*" does not exist'), "3D000"),
+)
 
 
 class Database:
@@ -148,7 +155,8 @@ class Database:
 
         said = " ".join(str(error).split())[:300]
         said = "".join(character if character.isprintable() else "?" for character in said)
-        code = error.sqlstate or ""
+        # What keeps a connection from being made has no code, only the server's words.
+        code = error.sqlstate or next((code for words, code in _REFUSALS if words.search(said)), "")
         if code.startswith("28"):
             hint = "Set PGUSER and PGPASSWORD, or IMGCTL_STATE_USERNAME and IMGCTL_STATE_PASSWORD."
         elif code == "3D000":
