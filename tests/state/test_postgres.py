@@ -20,6 +20,7 @@ import pytest
 from reconciler.errors import StateError, StateLocked
 from reconciler.model.record import Binding, BuildStatus, Recorded
 from reconciler.model.spec import Limits
+from reconciler.simulator.records import BuildRequest, Fate
 from reconciler.state import database, events, postgres
 from reconciler.state.postgres import PostgresSession
 from reconciler.state.store import LockHolder, read
@@ -640,6 +641,47 @@ def test_corrections_of_one_server_go_through_while_another_one_is_built(
         assert str(CAROL) in refused.err
     commit(carol, submitted(OFFICE))
     assert attempt(read(place.client()), OFFICE) == (BuildStatus.RUNNING, f"j-{OFFICE}")
+
+
+def test_a_job_that_another_run_has_recorded_meanwhile_leaves_nobody_in_doubt(
+    imgctl: Imgctl,
+    cloud: Cloud,
+    env: dict[str, str],
+    join: Callable[..., Writer],
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A job that does not say whose it is may be the one in doubt, as long as no record claims it."""
+    # Where the state belongs, and its guards, are recorded: the run has nothing of its own to commit.
+    assert imgctl("apply", "--auto-approve", "--target", "web", env=env).code == 0
+    with Writer(place.client(), BOB, alone=False) as bob:
+        bob.claim([CAD])
+        commit(bob, intended(CAD))
+    carol = join(CAROL, OFFICE)
+    commit(carol, intended(OFFICE))
+    fate = Fate(stuck=True, blank_name=True)
+    job = cloud.world.build(BuildRequest(OFFICE, f"{OFFICE}-1"), fate, cloud.world.now())
+    release = Writer.release_all_but
+
+    def record_job() -> None:
+        commit(carol, events.BuildSubmitted(OFFICE, f"a-{OFFICE}", job.id))
+
+    def after_planning(self: Writer, server_ids: Any) -> None:
+        release(self, server_ids)
+        thread = threading.Thread(target=record_job)
+        thread.start()
+        thread.join(_LONGEST)
+
+    monkeypatch.setattr(Writer, "release_all_but", after_planning)
+    # The bound only ends what has failed already.
+    ran = imgctl("apply", "--auto-approve", "--target", CAD, "--quiet-time", "0.3", "--timeout", str(_LONGEST), env=env)
+    # By now the declaration asks for another image than that request did.
+    assert ran.code == 3, ran.out + ran.err
+    assert "the earlier request was not issued" in ran.out
+    found = read(place.client())
+    assert attempt(found, CAD) == (BuildStatus.REFUSED, "")
+    assert attempt(found, OFFICE) == (BuildStatus.RUNNING, job.id)
+    assert cloud.built == sorted([WEB, OFFICE])
 
 
 def test_nothing_needs_to_be_unlocked_by_force(
