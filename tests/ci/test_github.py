@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from reconciler.model.review import Review
+from reconciler.render.plan_markdown import render_plan_markdown
 from tests.ci.fake_github import BOT, PERSON, REPOSITORY, TOKEN, GitHub, serving_github
 from tests.ci.scripts import HEAD, OLDER, load, posted, rendered
 from tests.planning.figures import plan_of
-from reconciler.model.review import Review
-from reconciler.render.plan_markdown import render_plan_markdown
 
 script = load("ci/github/actions/imgctl/github.py")
 MERGED = "c" * 40

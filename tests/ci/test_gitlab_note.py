@@ -75,9 +75,9 @@ def gitlab() -> Iterator[Notes]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = _do
+        do_GET = do_POST = do_PUT = _do  # noqa: N815 - the names that the server looks for
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -151,6 +151,7 @@ def test_what_moved_since_the_review_is_not_applied(job: Job, cloud: Cloud) -> N
     assert cloud.built == []
 
 
+@pytest.mark.sweep
 def test_a_gate_is_opened_by_hand_and_by_name(job: Job, cloud: Cloud) -> None:
     servers = {"office": {"server_id": SERVER_IDS[0], "protect": True}}
     declare(job.folder, image_servers=servers)
@@ -209,7 +210,7 @@ def test_a_log_commands_nothing(job: Job) -> None:
 
 def test_a_fork_is_validated_without_credentials(job: Job, cloud: Cloud) -> None:
     for name in list(job.env):
-        if name.startswith("HW_") or name.startswith("IMGCTL_ENDPOINT") or name == "IMGCTL_STATE":
+        if name.startswith(("HW_", "IMGCTL_ENDPOINT")) or name == "IMGCTL_STATE":
             del job.env[name]
     declare(job.folder, region="ap-southeast-1")
     (step,) = steps_of(WORKFLOWS["imgctl-plan"]["jobs"]["validate"])
@@ -222,6 +223,7 @@ def test_a_fork_is_validated_without_credentials(job: Job, cloud: Cloud) -> None
     assert job.run(step) == 1
 
 
+@pytest.mark.sweep
 def test_drift_is_told_at_night(job: Job, github: GitHub, cloud: Cloud) -> None:
     (drift,) = steps_of(WORKFLOWS["imgctl-drift"]["jobs"]["drift"])
     for release, applied in (("1", False), ("1", True)):
@@ -244,6 +246,7 @@ def test_drift_is_told_at_night(job: Job, github: GitHub, cloud: Cloud) -> None:
     assert len(cloud.built) == 3
 
 
+@pytest.mark.sweep
 def test_gitlabs_jobs(job: Job, cloud: Cloud) -> None:
     pipeline = read(EXAMPLES / "ci/gitlab/imgctl.gitlab-ci.yml")
     job.env |= {"CI_PIPELINE_ID": "9", "CI_PROJECT_DIR": str(job.folder)}
@@ -261,6 +264,7 @@ def test_gitlabs_jobs(job: Job, cloud: Cloud) -> None:
     assert len(cloud.built) == 3
 
 
+@pytest.mark.sweep
 def test_atlantis_workflow(job: Job, cloud: Cloud) -> None:
     workflow = read(EXAMPLES / "ci/atlantis/repos.yaml")["workflows"]["imgctl"]
     job.env |= {"PLANFILE": str(job.folder / "images-default.tfplan"), "PULL_NUM": "7"}

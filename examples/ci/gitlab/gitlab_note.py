@@ -31,7 +31,7 @@ _SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class Failed(Exception):
+class GitLabError(Exception):
     """What went wrong, in words."""
 
 
@@ -47,10 +47,10 @@ class Api:
         self._base = environ.get("CI_API_V4_URL", "")
         url = urlsplit(self._base)
         if url.scheme != "https" and not (url.scheme == "http" and url.hostname in _LOOPBACK):
-            raise Failed(f"CI_API_V4_URL is no https address: {self._base!r}")
+            raise GitLabError(f"CI_API_V4_URL is no https address: {self._base!r}")
         self._token = environ.get("IMGCTL_NOTE_TOKEN", "")
         if not self._token:
-            raise Failed("IMGCTL_NOTE_TOKEN is not set: a job token cannot write notes")
+            raise GitLabError("IMGCTL_NOTE_TOKEN is not set: a job token cannot write notes")
         project, request = (_number(environ, name) for name in ("CI_MERGE_REQUEST_PROJECT_ID", "CI_MERGE_REQUEST_IID"))
         self.notes = f"projects/{project}/merge_requests/{request}/notes"
         self._opener = build_opener(_NoRedirects)
@@ -63,7 +63,7 @@ class Api:
             with self._opener.open(Request(f"{self._base}/{path}", data, headers, method=method), timeout=30) as answer:
                 return json.loads(answer.read(_LARGEST_ANSWER)), bool(answer.headers.get("X-Next-Page"))
         except HTTPError as error:
-            raise Failed(f"{method} {path.partition('?')[0]}: {error.code}") from None
+            raise GitLabError(f"{method} {path.partition('?')[0]}: {error.code}") from None
 
     def pages(self, path: str) -> Iterator[dict[str, Any]]:
         """Every object of a list."""
@@ -71,17 +71,17 @@ class Api:
             query = urlencode({"per_page": 100, "page": page, "sort": "asc", "order_by": "created_at"})
             answer, more = self.call("GET", f"{path}?{query}")
             if not isinstance(answer, list):
-                raise Failed(f"{path} answered something else than a list")
+                raise GitLabError(f"{path} answered something else than a list")
             yield from (one for one in answer if isinstance(one, dict))
             if not more:
                 return
-        raise Failed(f"{path} has more than {_MOST_PAGES} pages")
+        raise GitLabError(f"{path} has more than {_MOST_PAGES} pages")
 
 
 def _number(environ: Mapping[str, str], name: str) -> int:
     value = environ.get(name, "")
     if not value.isascii() or not value.isdecimal():
-        raise Failed(f"{name} is not a number: {value[:100]!r}")
+        raise GitLabError(f"{name} is not a number: {value[:100]!r}")
     return int(value)
 
 
@@ -112,7 +112,7 @@ def note(environ: Mapping[str, str], text: str | None) -> str:
     api = Api(environ)
     head, pipeline = environ.get("CI_COMMIT_SHA", ""), _number(environ, "CI_PIPELINE_ID")
     if not _SHA.fullmatch(head):
-        raise Failed(f"CI_COMMIT_SHA is no commit: {head[:100]!r}")
+        raise GitLabError(f"CI_COMMIT_SHA is no commit: {head[:100]!r}")
     run = f'<!-- imgctl:run {{"head":"{head}","run":{pipeline}}} -->'
     log = f"[Pipeline]({environ.get('CI_PIPELINE_URL', '')})"
     user, _ = api.call("GET", "user")
@@ -129,7 +129,7 @@ def note(environ: Mapping[str, str], text: str | None) -> str:
         return f"no plan: {len(old)} outdated notes marked"
     key, _, _ = written(text)
     if not key:
-        raise Failed("the first line of the body is no marker of imgctl: was it written by --format markdown?")
+        raise GitLabError("the first line of the body is no marker of imgctl: was it written by --format markdown?")
     first, _, rest = text.partition("\n")
     body = f"{first}\n{run}\n{rest.rstrip()}\n\nOf commit `{head[:12]}`. {log}\n"
     same = [(post, number) for post, found, _, number in ours if found == key]
@@ -149,7 +149,7 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     path: Path = parser.parse_args(arguments).body
     try:
         print(note(environ, path.read_text(encoding="utf-8") if path.exists() else None))
-    except (Failed, OSError, ValueError, KeyError, AttributeError) as error:
+    except (GitLabError, OSError, ValueError, KeyError, AttributeError) as error:
         print(f"gitlab_note.py: {error}", file=sys.stderr)
         return 1
     return 0

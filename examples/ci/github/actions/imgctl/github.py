@@ -48,7 +48,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./ -]{1,80}")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class Failed(Exception):
+class GitHubError(Exception):
     """What went wrong, in words; `status` is GitHub's answer, 0 where none came."""
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -68,10 +68,10 @@ class Api:
         self._base = environ.get("GITHUB_API_URL") or "https://api.github.com"
         url = urlsplit(self._base)
         if url.scheme != "https" and not (url.scheme == "http" and url.hostname in _LOOPBACK):
-            raise Failed(f"GITHUB_API_URL is no https address: {self._base!r}")
+            raise GitHubError(f"GITHUB_API_URL is no https address: {self._base!r}")
         self._token = environ.get("GITHUB_TOKEN", "")
         if not self._token:
-            raise Failed("GITHUB_TOKEN is not set: give it to this step in env")
+            raise GitHubError("GITHUB_TOKEN is not set: give it to this step in env")
         self._repository = _matching(_REPOSITORY, environ.get("GITHUB_REPOSITORY", ""), "GITHUB_REPOSITORY")
         self._pause = pause
         self._opener = build_opener(_NoRedirects)
@@ -90,11 +90,11 @@ class Api:
             answer, more = self._call("GET", path, query={**query, "per_page": _PER_PAGE, "page": page})
             found = answer.get(within) if within and isinstance(answer, dict) else answer
             if not isinstance(found, list):
-                raise Failed(f"{path} answered something else than a list")
+                raise GitHubError(f"{path} answered something else than a list")
             yield from (one for one in found if isinstance(one, dict))
             if not more:
                 return
-        raise Failed(f"{path} has more than {_MOST_PAGES} pages")
+        raise GitHubError(f"{path} has more than {_MOST_PAGES} pages")
 
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] | None = None
@@ -116,14 +116,14 @@ class Api:
                 with self._opener.open(Request(url, data, headers, method=method), timeout=30) as answer:
                     return json.loads(answer.read(_LARGEST_ANSWER)), 'rel="next"' in answer.headers.get("Link", "")
             except HTTPError as error:
-                failed = Failed(f"{method} {path}: {error.code} {_said(error)}", error.code)
+                failed = GitHubError(f"{method} {path}: {error.code} {_said(error)}", error.code)
                 wait = error.headers.get("Retry-After", "")
                 if attempt == attempts or not (error.code == 429 or error.code >= 500 or wait):
                     raise failed from None
                 self._pause(min(float(wait), _LONGEST_PAUSE) if wait.isdecimal() else 2.0**attempt)
             except (URLError, OSError, ValueError) as error:
                 if attempt == attempts:
-                    raise Failed(f"{method} {path}: {error}") from None
+                    raise GitHubError(f"{method} {path}: {error}") from None
                 self._pause(2.0**attempt)
         raise AssertionError("the last attempt returns or raises")
 
@@ -209,7 +209,7 @@ def _json(facts: Mapping[str, Any]) -> str:
 
 def _matching(pattern: re.Pattern[str], value: str, what: str) -> str:
     if not pattern.fullmatch(value):
-        raise Failed(f"{what} is not what it should be: {value[:100]!r}")
+        raise GitHubError(f"{what} is not what it should be: {value[:100]!r}")
     return value
 
 
@@ -233,7 +233,7 @@ def body_of(text: str, run: Run) -> str:
     marker, _, rest = text.partition("\n")
     body = f"{marker}\n{run.line}\n{rest.rstrip()}\n\nOf commit `{run.head[:12]}`; [log and plan file]({run.url}).\n"
     if _size(body) > LONGEST_COMMENT:
-        raise Failed(f"the plan has more characters than GitHub takes ({LONGEST_COMMENT}): lower --max-chars")
+        raise GitHubError(f"the plan has more characters than GitHub takes ({LONGEST_COMMENT}): lower --max-chars")
     return body
 
 
@@ -265,21 +265,21 @@ def comment(api: Api, run: Run, pull_request: str, author: str, file: str, text:
         return f"no plan: {len(old)} outdated comments marked"
     written = Written.of(text)
     if written is None:
-        raise Failed("the first line of the body is no marker of imgctl: was it written by --format markdown?")
+        raise GitHubError("the first line of the body is no marker of imgctl: was it written by --format markdown?")
     same = [(post, one) for post, one in ours if one.key == written.key]
     if any(one.run > (run.number, run.attempt) for _, one in same):
         return "a later run has commented already"
     if not same:
         try:
             api.send("POST", f"issues/{pull_request}/comments", {"body": body_of(text, run)})
-        except Failed as failed:
+        except GitHubError as failed:
             # Nothing outdated shows, and the plan itself is good: a missing comment does not fail it.
             return f"warning: the plan could not be posted: {failed}"
         return "comment posted"
     (post, _), *others = same
     try:
         _edit(api, post, body_of(text, run))
-    except Failed as failed:
+    except GitHubError as failed:
         others = same
         said = f"warning: the plan could not be posted, and its comment says so: {failed}"
     else:
@@ -302,7 +302,7 @@ def drift(api: Api, run: Run, author: str, text: str) -> str:
     """Keep one issue open for as long as there is something to apply. Returns what was done."""
     written = Written.of(text)
     if written is None:
-        raise Failed("the first line of the body is no marker of imgctl: was it written by --format markdown?")
+        raise GitHubError("the first line of the body is no marker of imgctl: was it written by --format markdown?")
     posts = [post for post in api.pages("issues", state="open", creator=author) if is_by(author, post)]
     issues = [post for post in posts if "pull_request" not in post]
     same = [(post, one) for post in issues if (one := Written.of(post.get("body"))) and one.key == written.key]
@@ -338,7 +338,7 @@ def merged_plan(
     head = head if isinstance(head, dict) else {}
     sha = _matching(_SHA, str(head.get("sha", "")), "the commit of the pull request")
     if _name(head.get("repo")) != repository:
-        raise Failed(f"#{number} comes from a fork, for which no plan is saved: open it again from a branch here")
+        raise GitHubError(f"#{number} comes from a fork, for which no plan is saved: open it again from a branch here")
     runs = [
         one
         for one in api.pages(
@@ -355,19 +355,21 @@ def merged_plan(
         for found in api.pages(f"actions/runs/{_id(run)}/artifacts", "artifacts", name=artifact):
             if found.get("name") == artifact and found.get("expired") is False:
                 return {"pull-request": number, "head": sha, "run-id": _id(run), "artifact-id": _id(found)}
-    raise Failed(f"#{number} has no plan of {sha[:12]} that succeeded and is still kept: plan anew in a pull request")
+    raise GitHubError(
+        f"#{number} has no plan of {sha[:12]} that succeeded and is still kept: plan anew in a pull request"
+    )
 
 
 def _merged(api: Api, commit: str, pull_request: str) -> dict[str, Any]:
     if pull_request:
         pull = api.get(f"pulls/{pull_request}")
         if not isinstance(pull, dict) or not pull.get("merged_at"):
-            raise Failed(f"#{pull_request} is not merged")
+            raise GitHubError(f"#{pull_request} is not merged")
         return pull
     for pull in api.pages(f"commits/{commit}/pulls"):
         if pull.get("merged_at") and pull.get("merge_commit_sha") == commit:
             return pull
-    raise Failed(f"no merged pull request has made {commit[:12]}: what nobody reviewed is not applied")
+    raise GitHubError(f"no merged pull request has made {commit[:12]}: what nobody reviewed is not applied")
 
 
 def _name(repository: object) -> str:
@@ -386,7 +388,7 @@ def outputs(plan: Path, text: str) -> tuple[dict[str, str], str]:
 def _append(environ: Mapping[str, str], name: str, text: str) -> None:
     path = environ.get(name)
     if not path:
-        raise Failed(f"{name} is not set: this runs in a step of GitHub Actions")
+        raise GitHubError(f"{name} is not set: this runs in a step of GitHub Actions")
     with Path(path).open("a", encoding="utf-8") as file:
         file.write(text)
 
@@ -444,7 +446,7 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Do one of the commands; 1 where it failed, in words that GitHub shows beside the run."""
     try:
         said = _run(_parser().parse_args(arguments), environ)
-    except (Failed, OSError, ValueError, KeyError) as error:
+    except (GitHubError, OSError, ValueError, KeyError) as error:
         print(f"::error title=imgctl::{_escaped(str(error))}")
         return 1
     kind, _, rest = said.partition(": ")
