@@ -28,7 +28,7 @@ def evaluated(plan: Any, *labels: str, rule: str = "deny", **review: Any) -> lis
     interpreter.add_data({"review": {"labels": list(labels), "project_id": PROJECT, **review}})
     interpreter.set_input(plan)
     answer = json.loads(str(interpreter.query(f"x = data.main.{rule}")))
-    found: list[str] = answer["bindings"]["x"] if "bindings" in answer else answer["result"][0]["bindings"]["x"]
+    found: list[str] = answer["bindings"]["x"]
     return sorted(found)
 
 

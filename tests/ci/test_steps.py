@@ -186,9 +186,10 @@ def test_a_failed_plan_marks_the_comment(job: Job, github: GitHub) -> None:
 
 
 def test_arguments_come_one_to_a_line_and_are_no_shell(job: Job, github: GitHub) -> None:
-    job.expressions["inputs.arguments"] = "--target\noffice\n"
+    job.expressions["inputs.arguments"] = "--target\noffice\n--var\nrelease=one two"
     assert plan(job) == 0
     assert "1 build" in github.comments[0]["body"]
+    assert "office-one two" in github.comments[0]["body"]
     for hostile in ("--target\n$(touch evil)", "--target\n*; touch evil"):
         job.expressions["inputs.arguments"] = hostile
         (job.folder / "imgctl.plan").unlink(missing_ok=True)
