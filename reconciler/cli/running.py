@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -135,12 +135,7 @@ async def _planned(
 ) -> AsyncIterator[_Planned]:
     """Claim the servers, read the state again, look at the cloud, and plan; all that within the timeout."""
     with open_writer(console, inputs, operation, lock, alone=False) as writer:
-        inputs = replace(inputs, recorded=writer.recorded)
-        if approved is not None:
-            busy = writer.claim(approved.servers(inputs))
-        else:
-            busy = writer.claim(selected_servers(inputs.manifest, inputs.recorded, selection(flags)))
-        inputs = replace(inputs, recorded=writer.recorded)
+        inputs, busy = _claimed(replace(inputs, recorded=writer.recorded), writer, flags, approved)
         if approved is not None:
             approved.before_looking(inputs)
         async with connected(console, inputs, requests) as connection:
@@ -160,6 +155,26 @@ async def _planned(
             # What needs nothing is free for others.
             writer.release_all_but(servers_to_write(plan, writer.recorded, observed))
             yield _Planned(plan, writer, connection.client, observed, observed_at)
+
+
+def _claimed(
+    inputs: Inputs, writer: Writer, flags: PlanFlags, approved: Approved | None
+) -> tuple[Inputs, Mapping[str, str]]:
+    """The inputs once this run has the servers that it is about, and all that other runs have, with who they are."""
+
+    def wanted(inputs: Inputs) -> frozenset[str]:
+        if approved is not None:
+            return approved.servers(inputs)
+        return selected_servers(inputs.manifest, inputs.recorded, selection(flags))
+
+    refused = writer.claim(wanted(inputs))
+    busy = {**writer.others, **refused}
+    inputs = replace(inputs, recorded=writer.recorded)
+    # What another run has recorded up to that moment may be selected too, and is not this run's.
+    for server_id in wanted(inputs):
+        if not writer.holds(server_id):
+            busy.setdefault(server_id, "it has recorded that server just now")
+    return inputs, busy
 
 
 def _approve(console: Console, plan: Plan, how: ApplyFlags) -> None:

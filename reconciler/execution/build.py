@@ -277,7 +277,7 @@ class BuildTask:
     async def _evidence(self, build: Build) -> Evidence:
         run = self._run
         try:
-            return await run.interruptible(gather(run.cloud, build, self._server_id, run.claimed))
+            return await run.interruptible(gather(run.cloud, build, self._server_id, run.claimed_by_now))
         except AuthenticationFailed as error:
             run.stop(StopReason.ERROR, error)
             raise Stopped from error
