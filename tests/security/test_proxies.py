@@ -19,6 +19,7 @@ from reconciler.cloud.retry import RetryPolicy
 from reconciler.cloud.settings import resolve_settings
 from reconciler.errors import CloudError, RequestNotSent
 from reconciler.model.spec import ImageSpec
+from tests.support import Imgctl
 
 ENVIRONMENT = {
     "HW_ACCESS_KEY": "AKEXAMPLE",
@@ -108,3 +109,21 @@ def test_it_sees_no_request_and_gives_no_answer(
     for secret in (b"Authorization", b"AKEXAMPLE", b"very-secret", b"image-servers"):
         assert secret not in asked
     assert "very-secret" not in str(caught.value)
+
+
+def test_a_certificate_that_is_not_trusted_ends_it_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, imgctl: Imgctl
+) -> None:
+    context = own_certificate(tmp_path, "*.ap-southeast-1.myhuaweicloud.com")
+    declared = "version: 1\nregion: ap-southeast-1\nimage_servers: {office: {server_id: s1, image: {name: office-1}}}\n"
+    (folder / "imgctl.yaml").write_text(declared, encoding="utf-8")
+    monkeypatch.setenv("NO_PROXY", "")
+    with proxy(context) as (url, seen):
+        monkeypatch.setenv("HTTPS_PROXY", url)
+        ran = imgctl("apply", "--auto-approve", env={**ENVIRONMENT, "HTTPS_PROXY": url, "NO_PROXY": ""})
+        connections = sum(one.startswith(b"CONNECT") for one in seen)
+    assert ran.code == 1
+    assert "certificate is not trusted" in ran.err
+    assert "SSL_CERT_FILE" in ran.err
+    # Each read of the refresh once, and none of them again.
+    assert connections <= 4
