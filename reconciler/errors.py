@@ -11,6 +11,7 @@ ImgctlError                     exit 1
 ├── TimedOut                    exit 7: before anything was started
 └── CloudError                  the cloud said no, or said nothing
     ├── RequestNotSent          definite: the request never left
+    │   └── CertificateRefused  and would not leave another time
     ├── OutcomeUnknown          it may have taken effect
     ├── BadAnswer               the answer is not what the API page documents
     └── Refused                 definite: an error status came back
@@ -111,6 +112,10 @@ class CloudError(ImgctlError):
 
 class RequestNotSent(CloudError):  # noqa: N818
     """No connection was established: nothing reached the cloud, so the request may be repeated."""
+
+
+class CertificateRefused(RequestNotSent):
+    """The host did not prove who it is: nothing was sent, and another attempt would end alike."""
 
 
 class OutcomeUnknown(CloudError):  # noqa: N818

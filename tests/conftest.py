@@ -44,7 +44,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for reason, number in _left_out(terminalreporter).items():
         terminalreporter.line(f"{number} tests did not run: {reason.removeprefix('Skipped: ')}", yellow=True)
     for test in _unmarked(terminalreporter):
-        terminalreporter.line(f"LEFT OUT EVERYWHERE, for want of the marker backend or sweep: {test}", red=True)
+        terminalreporter.line(f"LEFT OUT EVERYWHERE, for want of the marker extra or sweep: {test}", red=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -62,8 +62,8 @@ def _left_out(reporter: Any) -> Counter[str]:
 
 
 def _unmarked(reporter: Any) -> list[str]:
-    """The tests that were left out and that .ci/run does not select where all servers are there."""
-    return [report.nodeid for report, _ in _skipped(reporter) if not {"backend", "sweep"} & report.keywords.keys()]
+    """The tests that were left out and that .ci/run does not select where everything is there."""
+    return [report.nodeid for report, _ in _skipped(reporter) if not {"extra", "sweep"} & report.keywords.keys()]
 
 
 def _skipped(reporter: Any) -> list[tuple[Any, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from reconciler.cli.flags import ApplyFlags, LockFlags, PlanFlags, RequestFlags
 from reconciler.cli.inputs import Inputs
 from reconciler.cli.locking import open_writer
 from reconciler.cli.planning import plan_for, selection
+from reconciler.cli.reporting import Report
 from reconciler.cli.wiring import build_context, connected, look, on_signals
 from reconciler.cloud.client import CloudClient
 from reconciler.errors import NotApproved, TimedOut
@@ -24,10 +25,7 @@ from reconciler.execution.run import Run, Settings
 from reconciler.model.observed import Observation
 from reconciler.model.outcome import Outcome, StopReason
 from reconciler.model.plan import Action, Plan
-from reconciler.model.progress import Progress
 from reconciler.planning.subjects import selected_servers
-from reconciler.render.plan_text import render_plan
-from reconciler.render.progress import render_outcome, render_progress
 from reconciler.render.terminal import plural
 from reconciler.state.writer import Writer
 
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
 
 async def apply_plan(
     console: Console,
+    report: Report,
     inputs: Inputs,
     flags: PlanFlags,
     how: ApplyFlags,
@@ -52,9 +51,10 @@ async def apply_plan(
         plan = planned.plan
         if approved is not None:
             how = replace(how, auto_approve=True)
-            console.result(f"{approved.heading if plan.changes else approved.settled}\n")
-        if approved is None or plan.changes:
-            console.result(render_plan(plan, console.style, verbose=requests.verbose > 0))
+        if approved is not None and not plan.changes:
+            report.nothing(approved.settled)
+        else:
+            report.plan(plan, approved.heading if approved is not None else "")
         if all(change.unavailable for change in plan.changes):
             if planned.writer.recorded.exists:
                 # A server that is protected from today on must be protected for the next plan, and what is gone is not
@@ -72,11 +72,17 @@ async def apply_plan(
             timeout=how.timeout,
             quiet_time=how.quiet_time,
         )
-        return await _carry_out(console, planned, settings, how.note, verbose=requests.verbose > 0)
+        return await _carry_out(console, report, planned, settings, how.note)
 
 
 async def wait_for_builds(
-    console: Console, inputs: Inputs, flags: PlanFlags, how: ApplyFlags, lock: LockFlags, requests: RequestFlags
+    console: Console,
+    report: Report,
+    inputs: Inputs,
+    flags: PlanFlags,
+    how: ApplyFlags,
+    lock: LockFlags,
+    requests: RequestFlags,
 ) -> int:
     """Wait: only what is in flight, and no request that starts anything. Returns the exit code."""
     async with _planned(console, inputs, "wait", flags, how, lock, requests) as planned:
@@ -89,11 +95,11 @@ async def wait_for_builds(
             state_url=None,
         )
         if not plan.changes:
-            console.result("No build is in flight.\n")
+            report.nothing("No build is in flight.")
             return 0
         # No bound: all of it is in flight already.
         settings = Settings(max_in_flight=0, timeout=how.timeout, quiet_time=how.quiet_time, submit=False)
-        return await _carry_out(console, replace(planned, plan=plan), settings, "", verbose=requests.verbose > 0)
+        return await _carry_out(console, report, replace(planned, plan=plan), settings, "")
 
 
 def exit_code(outcome: Outcome) -> int:
@@ -135,12 +141,7 @@ async def _planned(
 ) -> AsyncIterator[_Planned]:
     """Claim the servers, read the state again, look at the cloud, and plan; all that within the timeout."""
     with open_writer(console, inputs, operation, lock, alone=False) as writer:
-        inputs = replace(inputs, recorded=writer.recorded)
-        if approved is not None:
-            busy = writer.claim(approved.servers(inputs))
-        else:
-            busy = writer.claim(selected_servers(inputs.manifest, inputs.recorded, selection(flags)))
-        inputs = replace(inputs, recorded=writer.recorded)
+        inputs, busy = _claimed(replace(inputs, recorded=writer.recorded), writer, flags, approved)
         if approved is not None:
             approved.before_looking(inputs)
         async with connected(console, inputs, requests) as connection:
@@ -160,6 +161,26 @@ async def _planned(
             # What needs nothing is free for others.
             writer.release_all_but(servers_to_write(plan, writer.recorded, observed))
             yield _Planned(plan, writer, connection.client, observed, observed_at)
+
+
+def _claimed(
+    inputs: Inputs, writer: Writer, flags: PlanFlags, approved: Approved | None
+) -> tuple[Inputs, Mapping[str, str]]:
+    """The inputs once this run has the servers that it is about, and all that other runs have, with who they are."""
+
+    def wanted(inputs: Inputs) -> frozenset[str]:
+        if approved is not None:
+            return approved.servers(inputs)
+        return selected_servers(inputs.manifest, inputs.recorded, selection(flags))
+
+    refused = writer.claim(wanted(inputs))
+    busy = {**writer.others, **refused}
+    inputs = replace(inputs, recorded=writer.recorded)
+    # What another run has recorded up to that moment may be selected too, and is not this run's.
+    for server_id in wanted(inputs):
+        if not writer.holds(server_id):
+            busy.setdefault(server_id, "it has recorded that server just now")
+    return inputs, busy
 
 
 def _approve(console: Console, plan: Plan, how: ApplyFlags) -> None:
@@ -188,7 +209,7 @@ def _approve(console: Console, plan: Plan, how: ApplyFlags) -> None:
         raise NotApproved("not approved, so nothing was started")
 
 
-async def _carry_out(console: Console, planned: _Planned, settings: Settings, note: str, *, verbose: bool) -> int:
+async def _carry_out(console: Console, report: Report, planned: _Planned, settings: Settings, note: str) -> int:
     run = Run(
         cloud=planned.client,
         writer=planned.writer,
@@ -197,19 +218,12 @@ async def _carry_out(console: Console, planned: _Planned, settings: Settings, no
         observed_at=planned.observed_at,
         settings=settings,
         context=build_context(console.environ, note),
-        report=_reporter(console),
+        report=report.happened,
     )
-    console.progress("")
+    report.begins()
     with on_signals(lambda: run.stop(StopReason.INTERRUPTED), console):
         outcome = await execute(run)
-    console.progress("\n" + render_outcome(outcome, console.style, verbose=verbose).rstrip("\n"))
+    report.ended(outcome, planned.plan)
     if outcome.error is not None:
         console.error(outcome.error)
     return exit_code(outcome)
-
-
-def _reporter(console: Console) -> Callable[[Progress], None]:
-    def report(happened: Progress) -> None:
-        console.progress(render_progress(happened, console.style))
-
-    return report

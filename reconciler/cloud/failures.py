@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ssl
+
 import httpx
 
 from reconciler.cloud.operations import Operation
 from reconciler.cloud.problems import clean
-from reconciler.errors import BadAnswer, CloudError, OutcomeUnknown, RequestNotSent
+from reconciler.errors import BadAnswer, CertificateRefused, CloudError, OutcomeUnknown, RequestNotSent
 
 # Everything that sending may raise. OSError has TimeoutError below it, and what httpx leaves untranslated.
 FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict, OSError)
 
 SILENT = "it takes connections and says nothing: check IMGCTL_ENDPOINT, HTTPS_PROXY and NO_PROXY, or wait"
 _PROXY = "check HTTPS_PROXY and NO_PROXY"
+_CERTIFICATE = (
+    f"{_PROXY}; where a proxy of your own opens TLS, or the endpoint is your own, name its authority in SSL_CERT_FILE"
+)
 _REACH = (
     f"check the network, the region and IMGCTL_ENDPOINT; {_PROXY}; a certificate of your own goes into SSL_CERT_FILE"
 )
@@ -49,8 +54,20 @@ _MEANING: dict[type[BaseException], tuple[str, type[CloudError], str]] = {
 }
 
 
+def _is_certificate(error: BaseException | None) -> bool:
+    """True where a certificate is what went wrong; httpx keeps that in the cause of its own error."""
+    for _ in range(8):
+        if error is None or isinstance(error, ssl.SSLCertVerificationError):
+            break
+        error = error.__cause__ or error.__context__
+    return isinstance(error, ssl.SSLCertVerificationError)
+
+
 def translate(error: BaseException, operation: Operation, title: str) -> CloudError:
     """Our error for one of FOREIGN. What is not certainly unsent may have taken effect."""
+    if _is_certificate(error):
+        summary = f"{title}: the host's certificate is not trusted ({clean(str(error), 200)})"
+        return CertificateRefused(summary, operation=operation.name, hint=_CERTIFICATE)
     known = next(base for base in type(error).__mro__ if base in _MEANING)
     words, kind, hint = _MEANING[known]
     detail = clean(str(error), 200)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconciler.cloud.operations import Repeat
-from reconciler.errors import CloudError, OutcomeUnknown, RequestNotSent, ServiceFailed, Throttled
+from reconciler.errors import CertificateRefused, CloudError, OutcomeUnknown, RequestNotSent, ServiceFailed, Throttled
 
 # A gateway or a service that may do better soon; other 5xx will not (facts 6.7).
 _PASSING = frozenset({500, 502, 503, 504})
@@ -35,6 +35,8 @@ class RetryPolicy:
     def repeats(self, attempt: int, error: CloudError, repeat: Repeat) -> bool:
         """True where the request may be sent again after `error` on its `attempt`."""
         if repeat is Repeat.NEVER:
+            return False
+        if isinstance(error, CertificateRefused):
             return False
         if isinstance(error, Throttled):
             return attempt < self.throttled_attempts

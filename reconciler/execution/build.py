@@ -12,7 +12,14 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 from uuid import uuid4
 
-from reconciler.errors import AuthenticationFailed, CloudError, OutcomeUnknown, RequestNotSent, Throttled
+from reconciler.errors import (
+    AuthenticationFailed,
+    CertificateRefused,
+    CloudError,
+    OutcomeUnknown,
+    RequestNotSent,
+    Throttled,
+)
 from reconciler.execution.reconcile import Adopt, AskPerson, Evidence, LookOn, NotIssued, gather, judge
 from reconciler.execution.run import Run, Stopped
 from reconciler.model.observed import ObservedJob, ObservedServer
@@ -127,6 +134,8 @@ class BuildTask:
                 await self._drop_intent(attempt_id, BuildError("NotSent", "the request had to wait for too long"))
                 self._run.answer_recorded(self._server_id)
                 continue
+            except CertificateRefused as error:
+                await self._refuse(error, attempt_id)
             except (Throttled, RequestNotSent) as error:
                 await self._drop_intent(attempt_id, _build_error(error))
                 self._run.answer_recorded(self._server_id)
@@ -277,7 +286,7 @@ class BuildTask:
     async def _evidence(self, build: Build) -> Evidence:
         run = self._run
         try:
-            return await run.interruptible(gather(run.cloud, build, self._server_id, run.claimed))
+            return await run.interruptible(gather(run.cloud, build, self._server_id, run.claimed_by_now))
         except AuthenticationFailed as error:
             run.stop(StopReason.ERROR, error)
             raise Stopped from error

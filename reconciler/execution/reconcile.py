@@ -8,7 +8,7 @@ or a private image of that name which no record claims.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -104,9 +104,9 @@ def judge(build: Build, evidence: Evidence, now: datetime, quiet_time: float) ->
 
 
 async def gather(
-    cloud: CloudClient, build: Build, server_id: str, claimed_ids: Callable[[], Collection[str]]
+    cloud: CloudClient, build: Build, server_id: str, claimed_ids: Callable[[], Awaitable[Collection[str]]]
 ) -> Evidence:
-    """Look everywhere that a build leaves a trace. `claimed_ids` gives the job and image ids of every record.
+    """Look everywhere that a build leaves a trace. `claimed_ids` gives the job and image ids of every record by then.
 
     Raises AuthenticationFailed: asking again would lock the key.
     """
@@ -117,7 +117,7 @@ async def gather(
     # One that begins meanwhile moves the pages, and another one comes twice.
     jobs = {job.id: job for job in await _unclaimed_jobs(cloud, gaps, blind)}.values()
     # Only now: what was recorded while the answers were on their way is claimed too.
-    claimed = claimed_ids()
+    claimed = await claimed_ids()
     earliest = build.requested_at - _CLOCK_TOLERANCE
     recent = [job for job in jobs if job.id not in claimed and (job.began_at is None or job.began_at >= earliest)]
     return Evidence(

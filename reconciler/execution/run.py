@@ -89,6 +89,15 @@ class Run:
         ids |= {record.held.image_id for record in records if record.held is not None}
         return frozenset(ids)
 
+    async def claimed_by_now(self) -> frozenset[str]:
+        """The same, with what other runs have recorded meanwhile. Stopped where the state cannot be asked."""
+        try:
+            await self.writer.catch_up()
+        except StateError as error:
+            self.stop(StopReason.ERROR, error)
+            raise Stopped from error
+        return self.claimed()
+
     def report(self, happened: Progress) -> None:
         """Say what happened. That nobody can hear it any more must not keep it from being recorded."""
         with suppress(Exception):

@@ -87,7 +87,7 @@ def make_plan(
         wanted = _changes(selected.values(), recorded, observed, options)
         wanted = with_prunes(wanted, selected, recorded, observed, options.left_over)
         wanted, queued = with_places(wanted, quota, building)
-    gated = gate(wanted, selected, options.limits)
+    gated = _ungated_where_busy(gate(wanted, selected, options.limits), options)
     changes = open_gates(gated, options.allowed)
     if not manifest.servers and not options.allow_empty:
         changes = gate_forgetting(changes)
@@ -101,8 +101,10 @@ def make_plan(
     }
     build_seconds = usual_build_seconds(recorded) or options.build_seconds
     others = tasks_of_others(everyone, observed)
-    # What another run has is in flight as much as what is selected away.
-    unselected = building - sum(one.in_flight and one.server_id not in options.busy for one in selected.values())
+    # Each run has a bound of its own; IMS has one for all.
+    others += sum(one.in_flight and one.server_id in options.busy for one in everyone)
+    ours = sum(one.in_flight and one.server_id not in options.busy for one in everyone)
+    unselected = ours - sum(one.in_flight and one.server_id not in options.busy for one in selected.values())
     bound = at_one_time(options.limits.max_in_flight, others, unselected)
     # Where builds wait for places they come in waves as large as the quota's room.
     together = min(quota.free or 1, bound or quota.free or 1) if quota is not None and queued else bound
@@ -179,6 +181,11 @@ def _unless_busy(change: Change, options: Options) -> Change:
     """The change, unavailable where another run has its server."""
     who = options.busy.get(change.server_id)
     return change if who is None else replace(change, unavailable=f"another run has this server: {who}")
+
+
+def _ungated_where_busy(changes: Iterable[Change], options: Options) -> tuple[Change, ...]:
+    """The changes; what another run has holds nothing back: this run leaves it alone, and may know less of it."""
+    return tuple(replace(change, gated="") if change.server_id in options.busy else change for change in changes)
 
 
 def _check_names(everyone: Iterable[Subject], selected: Mapping[str, Subject], options: Options) -> None:

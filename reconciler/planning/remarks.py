@@ -162,7 +162,7 @@ def other_tasks(others: int, bound: int | None) -> Iterator[Diagnostic]:
     servers = "1 image server is" if others == 1 else f"{others} image servers are"
     yield Diagnostic(
         Severity.NOTE,
-        f"{servers} BUILDING for somebody else; of the {CONCURRENT_IMAGE_TASKS} image tasks that IMS runs at one time "
+        f"{servers} BUILDING for others; of the {CONCURRENT_IMAGE_TASKS} image tasks that IMS runs at one time "
         f"that leaves {max(1, CONCURRENT_IMAGE_TASKS - others)}",
         hint="--max-in-flight 0 sets no bound, where your limit is a higher one.",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import ssl
 import threading
@@ -35,7 +36,8 @@ _SESSION: Final = {
     # What is decided on one statement's look is checked again by the next.
     "default_transaction_isolation": "read committed",
     "idle_session_timeout": "0",
-    "idle_in_transaction_session_timeout": "60s",
+    # A run that is stopped in the middle of a transaction is thrown out before those that wait for it give up.
+    "idle_in_transaction_session_timeout": "15s",
     "lock_timeout": "30s",
     "statement_timeout": "60s",
     "tcp_keepalives_idle": "15",
@@ -52,6 +54,12 @@ _SETTLE: Final = """
 _DURABLE: Final = """
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') <> 'remote_apply'
 """
+# What servers say to whoever is not let in, unless they say it in another language.
+_REFUSALS: Final = (
+    (re.compile(r"authentication failed|no password supplied"), "28P01"),
+    (re.compile(r'pg_hba\.conf|role ".*" (does not exist|is not permitted)'), "28000"),
+    (re.compile(r'database ".*" does not exist'), "3D000"),
+)
 
 
 class Database:
@@ -109,6 +117,9 @@ class Database:
             yield
         except psycopg.Error as error:
             raise self._translated(error) from error
+        except (ValueError, RecursionError) as error:
+            # JSON that the database takes, and Python does not: too deep, or a number of thousands of digits.
+            raise StateError(f"what the database at {self.place} holds cannot be read: {error}") from error
         finally:
             timer.cancel()
 
@@ -144,7 +155,8 @@ class Database:
 
         said = " ".join(str(error).split())[:300]
         said = "".join(character if character.isprintable() else "?" for character in said)
-        code = error.sqlstate or ""
+        # What keeps a connection from being made has no code, only the server's words.
+        code = error.sqlstate or next((code for words, code in _REFUSALS if words.search(said)), "")
         if code.startswith("28"):
             hint = "Set PGUSER and PGPASSWORD, or IMGCTL_STATE_USERNAME and IMGCTL_STATE_PASSWORD."
         elif code == "3D000":

@@ -66,6 +66,10 @@ class JournalSession:
     def release(self, server_ids: Collection[str]) -> None:
         """See Session."""
 
+    async def catch_up(self) -> Sequence[Patch]:
+        """See Session. There is nobody else."""
+        return ()
+
     async def write(self, document: Document, patch: Patch) -> Sequence[Patch]:
         """See Session. What is written is fixed before anything is waited for; the writing happens beside the loop."""
         if not self._begun:

@@ -22,6 +22,7 @@ from reconciler.errors import StateError, StateLocked
 from reconciler.model.record import Recorded
 from reconciler.state.codec import VERSION, decode_object, decode_patch, encode_patch
 from reconciler.state.document import Document
+from reconciler.state.fields import Fields
 from reconciler.state.patch import Patch
 from reconciler.state.store import Claim, LockHolder, Wait, check_not_moved
 
@@ -156,7 +157,10 @@ class PostgresState:
         """What stands above the records; with `lock` nobody else writes before this transaction has ended."""
         query = "SELECT version, lineage, serial, number, settings FROM imgctl_state WHERE name = %s"
         row = connection.execute(query + (" FOR UPDATE" if lock else ""), [self.name]).fetchone()
-        return None if row is None else _Head(*row)
+        if row is None:
+            return None
+        version, lineage, serial, number, settings = row
+        return _Head(version, lineage, serial, number, Fields(settings, f"{self}, the settings").raw)
 
 
 class PostgresSession:
@@ -191,7 +195,7 @@ class PostgresSession:
         wanted = list(server_ids)
         with self._database.asking(self._connection), self._connection.transaction():
             head = self._head(lock=True)
-            self._bury("SELECT DISTINCT run FROM imgctl_lease WHERE state = %s AND server_id = ANY(%s)", wanted)
+            self._bury("SELECT DISTINCT run FROM imgctl_lease WHERE state = %s")
             self._execute(
                 "INSERT INTO imgctl_lease (state, server_id, run) SELECT %s, id, %s FROM unnest(%s::text[]) AS id "
                 "ON CONFLICT DO NOTHING",
@@ -199,15 +203,15 @@ class PostgresSession:
                 self._run,
                 wanted,
             )
-            refused = self._execute(
+            taken = self._execute(
                 "SELECT server_id, holder FROM imgctl_lease LEFT JOIN imgctl_run USING (state, run) "
-                "WHERE state = %s AND run <> %s AND server_id = ANY(%s)",
+                "WHERE state = %s AND run <> %s",
                 self._name,
                 self._run,
-                wanted,
             )
             changes = self._pull(head)
-        return Claim({server_id: _in_words(holder) for server_id, holder in refused}, changes)
+        others = {server_id: _in_words(holder) for server_id, holder in taken}
+        return Claim({server_id: others[server_id] for server_id in wanted if server_id in others}, changes, others)
 
     def release(self, server_ids: Collection[str]) -> None:
         """See Session."""
@@ -218,6 +222,10 @@ class PostgresSession:
                 self._run,
                 list(server_ids),
             )
+
+    async def catch_up(self) -> Sequence[Patch]:
+        """See Session."""
+        return await asyncio.to_thread(self._look)
 
     async def write(self, document: Document, patch: Patch) -> Sequence[Patch]:
         """See Session. What is written is fixed before anything is waited for; the writing happens beside the loop."""
@@ -311,6 +319,7 @@ class PostgresSession:
 
     def _holders(self) -> list[str]:
         with self._connection.transaction():
+            self._head(lock=True)
             self._bury("SELECT run FROM imgctl_run WHERE state = %s")
             holders = self._execute("SELECT holder FROM imgctl_run WHERE state = %s ORDER BY run", self._name)
         return [_in_words(holder) for (holder,) in holders]
@@ -327,6 +336,7 @@ class PostgresSession:
         """Say who this run is. First the lock: a run that is known and has none is dead."""
         with self._connection.transaction():
             self._execute("SELECT pg_advisory_lock(%s)", self._run)
+            self._head(lock=True)
             self._bury("SELECT run FROM imgctl_run WHERE state = %s")
             self._execute(
                 "INSERT INTO imgctl_run (state, run, holder) VALUES (%s, %s, %s)",
@@ -336,7 +346,11 @@ class PostgresSession:
             )
 
     def _bury(self, query: str, *more: object) -> None:
-        """Take their leases away from the runs of a query that are dead: whose locks anybody can have."""
+        """Take their leases away from the runs of a query that are dead: whose locks anybody can have.
+
+        One run at a time does that, with the head locked: whose lock is tried by another one just now seems alive, and
+        two that take away the same leases may wait for each other.
+        """
         runs = [run for (run,) in self._execute(query, self._name, *more) if run != self._run]
         dead = [run for run in runs if self._one("SELECT pg_try_advisory_xact_lock(%s)", run)]
         if dead:
@@ -356,10 +370,16 @@ class PostgresSession:
                     self._check_still_that(head, patch)
                     changes = self._pull(head)
                     written = self._put(patch, encoded, head.settings)
+                    if patch.settles:
+                        changes = [*changes, self._settled(encoded, head)]
         if written is None:
             raise StateError(f"the state at {self._state} has become another one", hint="Run the command again.")
         self._seen, self._serial = written
         return changes
+
+    def _look(self) -> Sequence[Patch]:
+        with self._database.asking(self._connection), self._connection.transaction():
+            return self._pull(self._head(lock=True))
 
     def _put(self, patch: Patch, encoded: Mapping[str, Any], settled: Mapping[str, Any]) -> tuple[int, int] | None:
         """Write a patch unless others have written since; what is `settled` stays, as far as it says nothing of it."""
@@ -391,6 +411,11 @@ class PostgresSession:
             },
         ).fetchone()
         return None if row is None else (row[0], row[1])
+
+    def _settled(self, encoded: Mapping[str, Any], head: _Head) -> Patch:
+        """What holds of the whole state after a patch that came after others' ones: see _put."""
+        settings = {**head.settings, **_settings(encoded)}
+        return replace(decode_patch({"serial": self._serial, **settings}, str(self._state)), settles=True)
 
     def _check_still_that(self, head: _Head, patch: Patch) -> None:
         """Raise StateError where another run has bound the state elsewhere in the meantime."""
@@ -496,8 +521,8 @@ def _settings(encoded: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in encoded.items() if key not in ("serial", "servers", "retired")}
 
 
-def _in_words(holder: Mapping[str, Any] | None) -> str:
-    if holder is None:
+def _in_words(holder: object) -> str:
+    if not isinstance(holder, dict):
         return "a run that does not say who it is"
     return str(LockHolder(**{field.name: holder.get(field.name, "") for field in dataclasses.fields(LockHolder)}))
 

@@ -49,11 +49,12 @@ class HeldLock:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What came of a claim: the servers that another run has, with who that is, in words; and, in its order, what
-    other runs have written meanwhile."""
+    """What came of a claim: the servers that another run has, with who that is, in words; in its order, what other runs
+    have written meanwhile; and all that `others` have, whether it was claimed or not."""
 
     refused: Mapping[str, str] = field(default_factory=dict)
     changes: Sequence[Patch] = ()
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 class Session(Protocol):
@@ -75,6 +76,10 @@ class Session(Protocol):
 
     def release(self, server_ids: Collection[str]) -> None:
         """Let others write these records."""
+        ...
+
+    async def catch_up(self) -> Sequence[Patch]:
+        """What other runs have written since this one learned of it last, in its order."""
         ...
 
     async def write(self, document: Document, patch: Patch) -> Sequence[Patch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -38,6 +39,8 @@ class Writer:
         self._broken: StateError | None = None
         # Files with job IDs of which this state knows nothing: for a person to look at.
         self.foreign_emergencies: list[str] = []
+        # The servers that other runs had at the last claim, and who they are.
+        self.others: Mapping[str, str] = {}
         self._session = store.backend.begin(holder, wait, alone=alone)
         try:
             self._document = Document(self._session.recorded)
@@ -52,7 +55,7 @@ class Writer:
     def recorded(self) -> Recorded:
         """The state with everything that was committed so far; a live view.
 
-        What other runs write into servers of theirs shows with the next commit or claim.
+        What other runs write into servers of theirs shows with the next commit or claim, or after `catch_up`.
         """
         return self._document.view()
 
@@ -87,6 +90,7 @@ class Writer:
     def _try_to_claim(self, server_ids: Collection[str]) -> Mapping[str, str]:
         claim = self._session.claim(server_ids)
         self._merge(claim.changes)
+        self.others = claim.others
         return claim.refused
 
     def _refusal(self, refused: Mapping[str, str]) -> StateLocked:
@@ -100,8 +104,17 @@ class Writer:
         )
 
     def _merge(self, changes: Sequence[Patch]) -> None:
+        """Take in what others have written. A server of ours is nobody else's: where the whole state was read again,
+        what that says of it is older than what is known here."""
+        ours = self._claimed if self._claimed is not None else frozenset[str]()
         for patch in changes:
-            self._document.merge(patch)
+            self._document.merge(
+                replace(
+                    patch,
+                    servers={one: record for one, record in patch.servers.items() if one not in ours},
+                    retired={one: record for one, record in patch.retired.items() if one not in ours},
+                )
+            )
 
     def release_all_but(self, server_ids: Iterable[str]) -> None:
         """Let others write what was claimed and is not needed after all."""
@@ -122,6 +135,11 @@ class Writer:
                 place = emergency.save(self._emergencies, self.recorded, jobs)
                 raise StateError(self._broken.summary, hint=f"{self._broken.hint}\n{place}".strip()) from self._broken
             raise
+
+    async def catch_up(self) -> None:
+        """Let `recorded` show what other runs have written up to now. Raises StateError."""
+        if self._claimed is not None:
+            await self._in_its_turn()
 
     async def replace(self, recorded: Recorded) -> None:
         """Put a whole other state in the place of this one; on return it is durable. Raises StateError."""
@@ -147,6 +165,12 @@ class Writer:
         for event in events:
             self._check_holds(event)
             self._document.apply(event)
+        await self._in_its_turn()
+
+    async def _in_its_turn(self) -> None:
+        """Wait until all that has happened so far is durable; with nothing new, until others' writes are known."""
+        if self._broken is not None:
+            raise self._broken
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(durable)
         if self._flushing is None or self._flushing.done():
@@ -168,7 +192,11 @@ class Writer:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                self._merge(await self._session.write(self._document, self._document.take_patch()))
+                patch = self._document.take_patch()
+                if patch.events:
+                    self._merge(await self._session.write(self._document, patch))
+                else:
+                    self._merge(await self._session.catch_up())
             except Exception as error:  # noqa: BLE001 - whoever waits must be told, whatever it was
                 self._broken = error if isinstance(error, StateError) else _fault(f"{type(error).__name__}: {error}")
                 batch += self._waiting

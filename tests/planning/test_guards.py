@@ -247,3 +247,22 @@ def test_a_flag_only_tightens(
     limits: Limits, flags: tuple[int | None, int | None, int | None], tightened: Limits
 ) -> None:
     assert tighten(limits, *flags) == tightened
+
+
+def test_what_another_run_has_gates_nothing() -> None:
+    declaring = [
+        declared("office", B, server_id="s1", protect=True),
+        declared("cad", server_id="s2"),
+        declared("web", server_id="s3"),
+    ]
+    records = [record("office", held=A, server_id="s1")]
+    shown = observation(server("s1"), server("s2", image_id="i9"), server("s3"))
+    assert plan_of(declaring, records, shown).summary["gated"] == 2
+    plan = plan_of(declaring, records, shown, busy={"s1": "alice", "s2": "bob"})
+    assert gates(plan) == {"s1": "", "s2": "", "s3": ""}
+    unavailable = {change.server_id: change.unavailable for change in plan.changes}
+    assert unavailable == {
+        "s1": "another run has this server: alice",
+        "s2": "another run has this server: bob",
+        "s3": "",
+    }

@@ -31,7 +31,7 @@ from tests.support import Imgctl, StartCloud, WriteManifest
 PLACE = ObjectPlace(BUCKET, "team/state.json")
 URL = str(PLACE)
 
-pytestmark = pytest.mark.backend
+pytestmark = pytest.mark.extra
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from reconciler.cli.options import (
     request_options,
     state_option,
 )
+from reconciler.cli.reporting import Report, report_as, report_option
 from reconciler.cli.running import apply_plan
 from reconciler.errors import UsageError
 
@@ -31,6 +32,7 @@ from reconciler.errors import UsageError
 @click.option("--expect", metavar="PLAN_ID", help="Apply if this plan comes out, without asking; otherwise exit 4.")
 @apply_options
 @lock_options
+@report_option
 @request_options
 @click.pass_obj
 def command(
@@ -43,6 +45,7 @@ def command(
     expect: str | None,
     how: ApplyFlags,
     lock: LockFlags,
+    form: str,
     requests: RequestFlags,
 ) -> int:
     """Plan, ask, then build: submit, record every job ID at once, wait for all builds together.
@@ -55,19 +58,21 @@ def command(
       imgctl apply -l ring=canary --note "patch day November"
       imgctl apply november.plan
     """
+    report = report_as(form, console, verbose=requests.verbose > 0)
     if plan is not None:
-        return _apply_file(console, plan, source, state, flags, expect, how, lock, requests)
+        return _apply_file(console, report, plan, source, state, flags, expect, how, lock, requests)
     approved = None
     if expect is not None:
         from reconciler.cli.approving import ExpectedId
 
         approved = ExpectedId(expect, source, flags)
     inputs = load_inputs(console, source, state, announce=False)
-    return asyncio.run(apply_plan(console, inputs, flags, how, lock, requests, approved))
+    return asyncio.run(apply_plan(console, report, inputs, flags, how, lock, requests, approved))
 
 
 def _apply_file(
     console: Console,
+    report: Report,
     path: Path,
     source: ManifestFlags,
     state: str | None,
@@ -87,6 +92,6 @@ def _apply_file(
     inputs = load_inputs(console, source, state, announce=False)
     approved = SavedApproval(approval, flags, str(path))
     if approved.is_done(inputs):
-        console.result(f"{approved.settled}\n")
+        report.nothing(approved.settled)
         return 0
-    return asyncio.run(apply_plan(console, inputs, flags, how, lock, requests, approved))
+    return asyncio.run(apply_plan(console, report, inputs, flags, how, lock, requests, approved))

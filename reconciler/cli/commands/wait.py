@@ -17,6 +17,7 @@ from reconciler.cli.options import (
     state_option,
     wait_options,
 )
+from reconciler.cli.reporting import report_as, report_option
 from reconciler.cli.running import wait_for_builds
 
 
@@ -26,6 +27,7 @@ from reconciler.cli.running import wait_for_builds
 @selector_options
 @wait_options
 @lock_options
+@report_option
 @request_options
 @click.pass_obj
 def command(
@@ -36,6 +38,7 @@ def command(
     flags: PlanFlags,
     how: ApplyFlags,
     lock: LockFlags,
+    form: str,
     requests: RequestFlags,
 ) -> int:
     """Wait for every recorded build in flight and record its image. Never starts a build.
@@ -44,5 +47,6 @@ def command(
     Example:
       imgctl wait --timeout 3600
     """
+    report = report_as(form, console, verbose=requests.verbose > 0)
     inputs = load_inputs(console, source, state)
-    return asyncio.run(wait_for_builds(console, inputs, flags, how, lock, requests))
+    return asyncio.run(wait_for_builds(console, report, inputs, flags, how, lock, requests))

@@ -151,7 +151,7 @@ def force_unlock(
     if not isinstance(store.backend, OutlivingLock):
         raise UsageError(
             f"{store} has no lock that could be left behind",
-            hint="The lock of a local state goes with its process: end that process, and nothing needs to be unlocked.",
+            hint="What a run holds there goes with its process: end that process, and nothing needs to be unlocked.",
         )
     held = store.backend.held_lock()
     if held is None:
