@@ -118,7 +118,7 @@ planning_options = _grouped(
         click.option("--replace", multiple=True, metavar="NAME", help="Build this server anew though nothing differs."),
         click.option("--allow", multiple=True, metavar="NAME", help="Let a gated change of this server start."),
         click.option("--allow-empty", is_flag=True, help="Let an empty image_servers forget every server."),
-        click.option("--refresh-only", is_flag=True, help="Only record what the cloud shows; change nothing in it."),
+        click.option("--refresh-only", is_flag=True, help="Only record what the cloud shows."),
         click.option("--max-changes", type=click.IntRange(min=0), metavar="N", help="Gate everything above N changes."),
         click.option(
             "--max-prunes", type=click.IntRange(min=0), metavar="N", help="Gate prunes of more than N images."
@@ -151,7 +151,7 @@ apply_options = _grouped(
     (
         click.option("--auto-approve", is_flag=True, help="Do not ask; for CI, after a review."),
         click.option("--strict", is_flag=True, help="Start nothing if some change cannot start."),
-        click.option("--no-wait", is_flag=True, help="Submit, record the job IDs, leave; imgctl wait does the rest."),
+        click.option("--no-wait", is_flag=True, help="Submit, record, leave; imgctl wait does the rest."),
         _TIMEOUT,
         click.option("--note", default="", metavar="TEXT", help="Recorded with each build, for the auditor."),
         _QUIET_TIME,
@@ -173,7 +173,7 @@ request_options = _grouped(
             help="At most N requests at one time.",
         ),
         _NO_COLOUR,
-        click.option("-v", "--verbose", count=True, help="Say more; -vv also every request with its request id."),
+        click.option("-v", "--verbose", count=True, help="Say more; -vv also every request, with its id."),
     ),
 )
 

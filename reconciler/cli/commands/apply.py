@@ -29,7 +29,7 @@ from reconciler.errors import UsageError
 @manifest_options
 @state_option
 @planning_options
-@click.option("--expect", metavar="PLAN_ID", help="Apply if this plan comes out, without asking; otherwise exit 4.")
+@click.option("--expect", metavar="PLAN_ID", help="Apply this plan without asking; another is exit 4.")
 @apply_options
 @lock_options
 @report_option
