@@ -45,6 +45,14 @@ def lock_id(ran: Ran) -> str:
     return found[1]
 
 
+@pytest.mark.parametrize("place", ["https:/host/images", "HTTPS:host/images", "postgresql:/db/images", "s3:b/k"])
+def test_a_url_with_a_slash_too_few_is_no_path(place: str, imgctl: Imgctl, write_manifest: WriteManifest) -> None:
+    write_manifest()
+    for arguments in (("plan", "--state", place), ("state", "migrate", "--to", place)):
+        ran = imgctl(*arguments)
+        assert (ran.code, "begins like a URL" in ran.err) == (1, True), ran.err
+
+
 # From plan to output
 
 
