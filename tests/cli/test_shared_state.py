@@ -248,7 +248,9 @@ def test_an_entry_of_netrc_goes_to_its_own_host_only(
     assert f"the entry for 127.0.0.1 in {file}" in refused.err
     broken = plan("machine 127.0.0.1 login x pass-word hunter2\n")
     assert f"{file}:1 cannot be read as a .netrc" in broken.err
-    for ran in (exposed, wrong, refused, broken):
+    endless = imgctl("plan", "--no-refresh", env={**env, "NETRC": "n" * 300})
+    assert f"cannot read {'n' * 300}: File name too long" in endless.err
+    for ran in (exposed, wrong, refused, broken, endless):
         assert ran.code == 1
         assert "hunter2" not in ran.out + ran.err
         assert PASSWORD not in ran.out + ran.err
