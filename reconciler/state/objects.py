@@ -49,7 +49,7 @@ from reconciler.state.s3 import Bucket, Changed, Found
 from reconciler.state.store import HeldLock, LockHolder, Wait
 
 # In bytes, of any object, and of the lock's: far more than a document of 10,000 servers or a holder's record has.
-_MOST = 1 << 26
+_MOST = 1 << 28
 _MOST_LOCK = 1 << 16
 _READS = 20
 _AT_A_TIME = 16
