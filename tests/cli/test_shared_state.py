@@ -459,6 +459,7 @@ def test_a_state_moves_to_the_server_and_its_old_place_is_refused(
     assert cloud.built == sorted(SERVER_IDS)
     occupied = imgctl("state", "migrate", "--to", "imgctl.state.json", env=there)
     assert occupied.code == 1
+    assert "remove first what was left behind there" in occupied.err
     # Back again: to a place that holds none.
     assert imgctl("state", "migrate", "--to", "back.json", env=there).code == 0
     assert imgctl("plan", "--detailed-exitcode", "--state", "back.json", env=env).code == 0
