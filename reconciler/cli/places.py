@@ -6,6 +6,7 @@ nothing, let alone sent credentials, unless IMGCTL_STATE_HOST names that very ho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from reconciler.state.open import database_store, http_store, local_store, objec
 from reconciler.state.store import Store
 
 STATE_NAME = "imgctl.state.json"
+# As a path it would be a state that nobody finds again.
+_NEARLY_A_URL = re.compile(r"(https?|postgres(ql)?|s3):(?!//)", re.IGNORECASE)
 HOST_VARIABLE = "IMGCTL_STATE_HOST"
 
 
@@ -35,6 +38,11 @@ def find_place(environ: Mapping[str, str], file: Path, state: str | None, declar
     `file` is the manifest. Nothing is opened. Raises UsageError.
     """
     folder = file if file.is_dir() else file.parent
+    if state and _NEARLY_A_URL.match(state):
+        raise UsageError(
+            f"the place of the state begins like a URL, and is none: {state.split(':')[0]}: and no two slashes",
+            hint="A path of that name is ./ and the name.",
+        )
     if state and "://" not in state:
         path = Path(state)
         return Place(local_store(path, home(environ)), path)

@@ -42,9 +42,11 @@ def from_netrc(environ: Mapping[str, str], host: str) -> Credentials | None:
     home = environ.get("HOME", "")
     named = environ.get("NETRC") or (f"{home}/.netrc" if home.startswith("/") else "")
     path = Path(named) if named else None
-    if path is None or not path.is_file():
+    if path is None:
         return None
     try:
+        if not path.is_file():
+            return None
         if path.stat().st_size > _LARGEST_FILE:
             raise UsageError(f"{path} is larger than 1 MiB: that is no .netrc")
         entry = netrc.netrc(str(path)).hosts.get(host)

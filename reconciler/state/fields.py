@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.errors import StateError
@@ -57,6 +57,12 @@ class Fields:
         value = self.raw.get(key, default)
         if not isinstance(value, str):
             raise self.problem(key, "is missing" if value is None else "must be text")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                # JSON can spell half a character, which nobody could write down again.
+                raise self.problem(key, "must be text, and has half a character in it") from None
         return value
 
     def identifier(self, key: str, default: str | None = None) -> str:
@@ -90,8 +96,10 @@ class Fields:
             return None
         try:
             moment = datetime.fromisoformat(self.text(key))
-        except ValueError:
+            if moment.tzinfo is None:
+                raise self.problem(key, "must name its time zone, as in 2026-11-23T10:00:00.000Z")
+            # At the ends of the calendar there is no such moment elsewhere.
+            moment.astimezone(UTC)
+        except (ValueError, OverflowError):
             raise self.problem(key, "must be a time such as 2026-11-23T10:00:00.000Z") from None
-        if moment.tzinfo is None:
-            raise self.problem(key, "must name its time zone, as in 2026-11-23T10:00:00.000Z")
         return moment

@@ -225,7 +225,11 @@ class StateServer:
 
     def _send(self, method: str, suffix: str, body: bytes = b"", query: Mapping[str, str] | None = None) -> _Answer:
         """One exchange. Raises _Lost."""
-        url = httpx.URL(f"{self.address}{suffix}", params=dict(query) if query else None)
+        try:
+            url = httpx.URL(f"{self.address}{suffix}", params=dict(query) if query else None)
+        except (httpx.InvalidURL, UnicodeEncodeError):
+            # A lock's ID comes from the server, and JSON can spell half a character.
+            raise _Lost("what it names cannot be asked for", sent=False) from None
         headers = {"Content-Type": "application/json"} if body else {}
         started = time.monotonic()
         try:

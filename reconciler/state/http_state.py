@@ -45,6 +45,7 @@ effect twice, see StateServer; otherwise StateError ends all writing, and job ID
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,12 +57,13 @@ from typing import Any, Self
 from reconciler.errors import StateError, StateLocked
 from reconciler.state.http import StateServer
 from reconciler.state.journaled import Journaled
-from reconciler.state.lock_record import held_lock, new_record
+from reconciler.state.lock_record import held_lock, new_record, way_out
 from reconciler.state.store import HeldLock, LockHolder, Wait
 
 # A write to the journal carries no more than this and one frame, in characters.
 SEGMENT = 32 * 1024
 _JOURNAL = "-journal"
+_TOKEN = re.compile(r"[0-9a-f]{16}")
 # How often a journal may change while it is read, and a left lock come back while it is broken.
 _TRIES = 20
 
@@ -107,7 +109,7 @@ class HttpState(Journaled):
         document = found.get("document")
         if not isinstance(document, dict):
             raise self._foreign("")
-        return json.dumps(document, ensure_ascii=False, indent=2).encode() + b"\n"
+        return self._encoded(json.dumps(document, ensure_ascii=False, indent=2) + "\n", "")
 
     def read_journal(self) -> bytes | None:
         """See Journaled."""
@@ -123,7 +125,7 @@ class HttpState(Journaled):
             )
             texts = self._read_segments(self._end.previous)
             if texts is not None:
-                return "".join([*texts, self._end.text]).encode()
+                return self._encoded("".join([*texts, self._end.text]), _JOURNAL)
         raise StateError(
             f"{self}{_JOURNAL} lacks a segment",
             hint="Restore the state and everything whose name begins like its own from a backup, from the same moment.",
@@ -230,10 +232,9 @@ class HttpState(Journaled):
         try:
             self._give_back(record)
         except StateError as error:
-            way = f"imgctl state force-unlock {record['ID']}"
             raise StateError(
                 f"the lock of {self} could not be given back: {error.summary}",
-                hint=f"What was recorded is safe. Once the server can be reached: {way}",
+                hint=f"What was recorded is safe. Once the server can be reached: {way_out(record['ID'])}",
             ) from error
 
     def _give_back(self, record: Mapping[str, str]) -> None:
@@ -251,7 +252,7 @@ class HttpState(Journaled):
         lock = self._describe(told)
         hint = "Wait until that run has ended, or use --lock-timeout. The lock does not go with its run."
         if lock.id:
-            hint += f"\nIf that run is dead for certain: imgctl state force-unlock {lock.id}"
+            hint += f"\nIf that run is dead for certain: {way_out(lock.id)}"
         return StateLocked(f"{self} is locked by {lock.holder}", hint=hint)
 
     def _describe(self, told: Mapping[str, object]) -> HeldLock:
@@ -296,6 +297,8 @@ class HttpState(Journaled):
         """The texts of the segments from the first to this one; None where one is gone: the journal began anew."""
         chain: dict[str, tuple[str, str]] = {}
         while token:
+            if not _TOKEN.fullmatch(token):
+                raise self._foreign(_JOURNAL)
             suffix = f"{_JOURNAL}-{token}"
             if token in chain:
                 raise self._foreign(suffix)
@@ -322,6 +325,13 @@ class HttpState(Journaled):
         if not isinstance(value, str):
             raise self._foreign(suffix)
         return value
+
+    def _encoded(self, text: str, suffix: str) -> bytes:
+        try:
+            return text.encode()
+        except UnicodeEncodeError:
+            # JSON can spell half a character.
+            raise self._foreign(suffix) from None
 
     def _foreign(self, suffix: str) -> StateError:
         return StateError(

@@ -9,6 +9,7 @@ holds a lock, it answers the other fields with what the asker has just sent. So 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -65,6 +66,11 @@ def held_lock(told: Mapping[str, object], now: datetime, *, keeps_all: bool) -> 
     return HeldLock(lock_id, ", ".join(words), {str(key): value for key, value in told.items()})
 
 
+def way_out(lock_id: str) -> str:
+    """The command that takes a lock away; safe to be copied into a shell, whoever chose the ID."""
+    return f"imgctl state force-unlock {shlex.quote(lock_id)}"
+
+
 def _part(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text)[:_LONGEST_PART].strip("-") or _NO_RUN
 
@@ -77,9 +83,9 @@ def _printable(value: object, longest: int = 200) -> str:
 def _time(text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _age(age: timedelta) -> str:

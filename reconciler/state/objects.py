@@ -44,12 +44,12 @@ from uuid import uuid4
 from reconciler.errors import StateError, StateLocked
 from reconciler.state.address import ObjectPlace
 from reconciler.state.journaled import Journaled
-from reconciler.state.lock_record import held_lock, new_record
+from reconciler.state.lock_record import held_lock, new_record, way_out
 from reconciler.state.s3 import Bucket, Changed, Found
 from reconciler.state.store import HeldLock, LockHolder, Wait
 
 # In bytes, of any object, and of the lock's: far more than a document of 10,000 servers or a holder's record has.
-_MOST = 1 << 26
+_MOST = 1 << 28
 _MOST_LOCK = 1 << 16
 _READS = 20
 _AT_A_TIME = 16
@@ -292,8 +292,7 @@ class ObjectState(Journaled):
         except StateError as error:
             raise StateError(
                 f"the lock of {self} could not be given back: {error.summary}",
-                hint="What was recorded is safe. Once the store can be reached: "
-                f"imgctl state force-unlock {held.lock_id}",
+                hint=f"What was recorded is safe. Once the store can be reached: {way_out(held.lock_id)}",
             ) from error
 
     def _told(self, found: Found | None) -> dict[str, Any] | None:
@@ -376,7 +375,7 @@ class ObjectState(Journaled):
         return StateLocked(
             f"{self} is locked by {lock.holder}",
             hint="Wait until that run has ended, or use --lock-timeout. The lock does not go with its run.\n"
-            f"If that run is dead for certain: imgctl state force-unlock {lock.id}",
+            f"If that run is dead for certain: {way_out(lock.id)}",
         )
 
     def _damaged(self, what: str) -> StateError:

@@ -43,7 +43,7 @@ _REQUEST: Final = timedelta(seconds=60)
 _PAUSES: tuple[float, ...] = (0.2, 1.0, 3.0)
 _LONGEST = 60.0
 # An object that stands in the way of a write is read up to this size, in bytes.
-_LOOK: Final = 1 << 26
+_LOOK: Final = 1 << 28
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")

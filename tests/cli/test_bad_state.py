@@ -31,6 +31,8 @@ GOOD = {
         (json.dumps(GOOD | {"serial": -1}).encode(), "serial"),
         (json.dumps(GOOD | {"servers": {"a": {"name": 5}}}).encode(), "servers/a/name: must be text"),
         (json.dumps(GOOD | {"servers": {"../a": {"name": "a"}}}).encode(), "servers/../a: this is no server id"),
+        (json.dumps(GOOD | {"lineage": "\ud800"}).encode(), "lineage: must be text, and has half a character in it"),
+        (json.dumps(GOOD | {"servers": {"a": {"name": "\udfff"}}}).encode(), "servers/a/name: must be text, and has"),
         (b"[" * 200_000, "nested too deeply"),
         (b"\x80\x81", "damaged or cut short"),
     ],

@@ -45,6 +45,14 @@ def lock_id(ran: Ran) -> str:
     return found[1]
 
 
+@pytest.mark.parametrize("place", ["https:/host/images", "HTTPS:host/images", "postgresql:/db/images", "s3:b/k"])
+def test_a_url_with_a_slash_too_few_is_no_path(place: str, imgctl: Imgctl, write_manifest: WriteManifest) -> None:
+    write_manifest()
+    for arguments in (("plan", "--state", place), ("state", "migrate", "--to", place)):
+        ran = imgctl(*arguments)
+        assert (ran.code, "begins like a URL" in ran.err) == (1, True), ran.err
+
+
 # From plan to output
 
 
@@ -240,7 +248,9 @@ def test_an_entry_of_netrc_goes_to_its_own_host_only(
     assert f"the entry for 127.0.0.1 in {file}" in refused.err
     broken = plan("machine 127.0.0.1 login x pass-word hunter2\n")
     assert f"{file}:1 cannot be read as a .netrc" in broken.err
-    for ran in (exposed, wrong, refused, broken):
+    endless = imgctl("plan", "--no-refresh", env={**env, "NETRC": "n" * 300})
+    assert f"cannot read {'n' * 300}: File name too long" in endless.err
+    for ran in (exposed, wrong, refused, broken, endless):
         assert ran.code == 1
         assert "hunter2" not in ran.out + ran.err
         assert PASSWORD not in ran.out + ran.err
@@ -449,6 +459,7 @@ def test_a_state_moves_to_the_server_and_its_old_place_is_refused(
     assert cloud.built == sorted(SERVER_IDS)
     occupied = imgctl("state", "migrate", "--to", "imgctl.state.json", env=there)
     assert occupied.code == 1
+    assert "remove first what was left behind there" in occupied.err
     # Back again: to a place that holds none.
     assert imgctl("state", "migrate", "--to", "back.json", env=there).code == 0
     assert imgctl("plan", "--detailed-exitcode", "--state", "back.json", env=env).code == 0

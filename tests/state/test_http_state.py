@@ -267,6 +267,20 @@ def test_a_strangers_lock_is_shown_without_what_could_steer_a_terminal() -> None
     assert (lock.id, lock.holder) == ("x[31m", "a b")
 
 
+@pytest.mark.parametrize("created", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_lock_from_beyond_the_calendar_is_a_lock_all_the_same(created: str) -> None:
+    assert held_lock({"ID": "x", "Who": "a", "Created": created}, _AT, keeps_all=True).holder == "a"
+
+
+def test_a_strangers_lock_is_named_so_that_a_shell_runs_none_of_it(gitlab: GitLab, tmp_path: Path) -> None:
+    store = store_at(gitlab.address(plain=True), tmp_path)
+    begun(store, "one")
+    gitlab.states["images-lock"].lock = {"ID": "x; reboot", "Who": "a"}
+    with pytest.raises(StateLocked) as refused:
+        Writer(store, HOLDER)
+    assert "force-unlock 'x; reboot'" in refused.value.hint
+
+
 # Fencing: a writer whose lock was taken away, and that lives on
 
 
@@ -552,6 +566,21 @@ def test_what_is_no_object_is_damage(content: bytes, gitlab: GitLab, tmp_path: P
     begun(store_at(gitlab.address(), tmp_path), "one")
     gitlab.states[_JOURNAL].versions[99] = content
     with pytest.raises(StateError, match="no JSON object"):
+        read(store_at(gitlab.address(), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("images", {"imgctl": "document", "document": {"half": "\ud800"}}),
+        (_JOURNAL, {"imgctl": "journal", "previous": "", "text": "\ud800"}),
+        (_JOURNAL, {"imgctl": "journal", "previous": "../\0", "text": ""}),
+    ],
+)
+def test_what_no_imgctl_writes_is_damage(name: str, fields: dict[str, Any], gitlab: GitLab, tmp_path: Path) -> None:
+    begun(store_at(gitlab.address(), tmp_path), "one")
+    gitlab.states[name].versions[99] = json.dumps({"serial": 99, **fields}).encode()
+    with pytest.raises(StateError, match="something else than imgctl's state"):
         read(store_at(gitlab.address(), tmp_path))
 
 

@@ -104,6 +104,12 @@ def migrate(console: Console, *, to: str, source: ManifestFlags, state: str | No
             "the two places are on different hosts, which would both be sent the same credentials",
             hint="Move it to a file first, and from there, with the other host's credentials, to its new place.",
         )
+    left = read_whole(new_store)[0].moved_to
+    if left:
+        raise UsageError(
+            f"{new_store} is a place that a state was moved away from, to {left}",
+            hint="Nothing was changed. Choose a place that holds none, or remove first what was left behind there.",
+        )
     with (
         open_writer_of(console, old_store, "state migrate", lock) as old,
         open_writer_of(console, new_store, "state migrate", lock) as new,
