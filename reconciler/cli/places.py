@@ -37,6 +37,7 @@ def find_place(environ: Mapping[str, str], file: Path, state: str | None, declar
 
     `file` is the manifest. Nothing is opened. Raises UsageError.
     """
+    _check_expanded(environ, state)
     folder = file if file.is_dir() else file.parent
     if state and _NEARLY_A_URL.match(state):
         raise UsageError(
@@ -69,6 +70,21 @@ def find_place(environ: Mapping[str, str], file: Path, state: str | None, declar
     credentials = from_variables(environ, HTTP_PAIRS) or from_netrc(environ, address.host)
     store = http_store(address, credentials, folder, home(environ))
     return Place(store, folder / STATE_NAME)
+
+
+def _check_expanded(environ: Mapping[str, str], state: str | None) -> None:
+    """Raise UsageError for what a workflow leaves of a variable that is not there: elsewhere is another state."""
+    if not state and environ.get("IMGCTL_STATE") == "":
+        raise UsageError(
+            "IMGCTL_STATE is set, and empty",
+            hint="A variable of the workflow may be missing. Name the state in it, or unset it for the one beside the "
+            "manifest.",
+        )
+    if state and ("${" in state or state.startswith("$")):
+        raise UsageError(
+            f"the state's place {state} has a variable in it that nothing has put a value for",
+            hint="Set that variable, or name the place itself.",
+        )
 
 
 def same_host(one: Store, other: Store) -> bool:

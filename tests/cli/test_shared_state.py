@@ -256,6 +256,17 @@ def test_an_entry_of_netrc_goes_to_its_own_host_only(
         assert PASSWORD not in ran.out + ran.err
 
 
+@pytest.mark.parametrize("place", ["", "${CI_API_V4_URL}/projects/1/terraform/state/images", "$STATE"])
+def test_a_variable_that_nobody_set_is_no_place(place: str, imgctl: Imgctl, write_manifest: WriteManifest) -> None:
+    """A local state that is found in its stead has no records: everything would be a first build."""
+    write_manifest()
+    ran = imgctl("plan", "--no-refresh", env={"IMGCTL_STATE": place})
+    assert ran.code == 1
+    assert "variable" in ran.err
+    named = imgctl("plan", "--no-refresh", "--state", "here.json", env={"IMGCTL_STATE": place})
+    assert named.code == 0, named.err
+
+
 def test_a_redirect_is_not_followed(
     imgctl: Imgctl, write_manifest: WriteManifest, gitlab: GitLab, env: dict[str, str]
 ) -> None:
