@@ -135,7 +135,7 @@ def _decode(content: bytes, source: str) -> SavedPlan:
         )
     if document["checksum"] != _checksum(document):
         raise PlanFileError(f"{source} was edited or damaged: its checksum does not fit", hint=PLAN_AGAIN)
-    saved = _saved_in(Fields(document, source))
+    saved = _saved_in(_PlanFields(document, source))
     if encode(saved).encode() != content:
         raise PlanFileError(f"{source} was edited: this is not how imgctl writes a plan", hint=PLAN_AGAIN)
     plan = saved.approval.plan
@@ -189,6 +189,15 @@ def _limits(limits: Limits) -> dict[str, int | None]:
 
 
 # Reading. What a field may hold is checked here; that there is nothing besides, by writing it again.
+
+
+class _PlanFields(Fields):
+    """Fields of a plan, whose texts are escaped: the name of a file may have half a character in it."""
+
+    __slots__ = ()
+
+    def check_whole(self, key: str, value: str) -> None:
+        """See Fields."""
 
 
 def _saved_in(top: Fields) -> SavedPlan:

@@ -33,7 +33,7 @@ class Fields:
 
     def member(self, key: str) -> Fields:
         """The object in a field that is there."""
-        return Fields(self.raw[key], f"{self.where}/{key}")
+        return type(self)(self.raw[key], f"{self.where}/{key}")
 
     def object(self, key: str) -> Fields | None:
         """The object in a field, None where it is absent or null."""
@@ -50,7 +50,7 @@ class Fields:
         items = self.raw.get(key, [])
         if not isinstance(items, list):
             raise self.problem(key, "must be a list")
-        return [Fields(item, f"{self.where}/{key}/{index}") for index, item in enumerate(items)]
+        return [type(self)(item, f"{self.where}/{key}/{index}") for index, item in enumerate(items)]
 
     def text(self, key: str, default: str | None = None) -> str:
         """Text; without a default it must be there."""
@@ -58,12 +58,15 @@ class Fields:
         if not isinstance(value, str):
             raise self.problem(key, "is missing" if value is None else "must be text")
         if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                # JSON can spell half a character, which nobody could write down again.
-                raise self.problem(key, "must be text, and has half a character in it") from None
+            self.check_whole(key, value)
         return value
+
+    def check_whole(self, key: str, value: str) -> None:
+        """Raise StateError for half a character, which JSON can spell and nobody could write down again."""
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise self.problem(key, "must be text, and has half a character in it") from None
 
     def identifier(self, key: str, default: str | None = None) -> str:
         """An id of the cloud or of ours; without a default it must be there."""
