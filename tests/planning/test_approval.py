@@ -66,7 +66,8 @@ def stamped(plan: Plan, state: Recorded, keys: Iterable[tuple[str, Action, str]]
     after = applied(done, state)
     servers = dict(after.servers)
     for change in done.changes:
-        if change.action.builds and change.starts:
+        # A gate may have been opened for the run.
+        if change.action.builds and not change.unavailable:
             attempt = servers[change.server_id].attempt
             assert attempt is not None
             servers[change.server_id] = replace(
