@@ -20,9 +20,9 @@ from reconciler.execution import polling
 from reconciler.simulator import World, serving
 from tests.support import SERVER_IDS, Cloud, Imgctl, Ran, StartCloud, WriteManifest
 
-# How long an example takes is the machine's business. Of a hundred examples a quick run tries thirty, the same ones every
-# time, so that nobody is stopped by what they did not change; others are
-# tried by --hypothesis-profile full, a hundred of them. See support.examples.
+# How long an example takes is the machine's business. Of a hundred examples a quick run tries thirty, the same ones
+# every time, so that nobody is stopped by what they did not change; --hypothesis-profile full tries a hundred new ones.
+# See support.examples.
 settings.register_profile("quick", deadline=None, max_examples=30, derandomize=True)
 settings.register_profile("full", deadline=None, max_examples=100)
 settings.load_profile("quick")
