@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from reconciler.errors import UsageError
 
@@ -45,18 +45,7 @@ class HttpAddress:
     @classmethod
     def parse(cls, url: str) -> HttpAddress:
         """Raises UsageError where it cannot be one. The URL is not repeated: it may hold a secret."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            raise UsageError("the URL of the state cannot be read", hint=_EXAMPLE) from None
-        if "@" in parts.netloc:
-            raise UsageError(
-                "the URL of the state has a user or a password in it",
-                hint="Remove it, and set IMGCTL_STATE_USERNAME and IMGCTL_STATE_PASSWORD instead.",
-            )
-        if "?" in url or "#" in url:
-            raise UsageError("the URL of the state has a query or a fragment in it", hint=_EXAMPLE)
+        parts, port = _parts(url, _EXAMPLE, "IMGCTL_STATE_USERNAME and IMGCTL_STATE_PASSWORD")
         host = parts.hostname or ""
         if parts.scheme not in _PORTS or not (_HOST.fullmatch(host) or _is_ip(host)):
             raise UsageError("the URL of the state is no https URL", hint=_EXAMPLE)
@@ -97,6 +86,22 @@ class HttpAddress:
         return place.strip().lower() in (self.place, f"{self.place}:{self.port}")
 
 
+def _parts(url: str, example: str, variables: str) -> tuple[SplitResult, int | None]:
+    """The parts of a URL, with its port, where it holds nothing but a place. Raises UsageError."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise UsageError("the URL of the state cannot be read", hint=example) from None
+    if "@" in parts.netloc:
+        raise UsageError(
+            "the URL of the state has a user or a password in it", hint=f"Remove it, and set {variables} instead."
+        )
+    if "?" in url or "#" in url:
+        raise UsageError("the URL of the state has a query or a fragment in it", hint=example)
+    return parts, port
+
+
 def _is_ip(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
@@ -122,18 +127,7 @@ class DatabasePlace:
     def parse(cls, url: str) -> DatabasePlace:
         """Raises UsageError where it cannot be one. The URL is not repeated: it may hold a secret."""
         example = "It looks like postgresql://db.example.com/DATABASE/NAME."
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            raise UsageError("the URL of the state cannot be read", hint=example) from None
-        if "@" in parts.netloc:
-            raise UsageError(
-                "the URL of the state has a user or a password in it",
-                hint="Remove it, and set PGUSER and PGPASSWORD instead.",
-            )
-        if "?" in url or "#" in url:
-            raise UsageError("the URL of the state has a query or a fragment in it", hint=example)
+        parts, port = _parts(url, example, "PGUSER and PGPASSWORD")
         host = parts.hostname or ""
         if parts.scheme not in DATABASE_SCHEMES or not (not parts.netloc or _HOST.fullmatch(host) or _is_ip(host)):
             raise UsageError("the URL of the state names no PostgreSQL server", hint=example)

@@ -46,17 +46,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from secrets import token_hex
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from reconciler.errors import StateError, StateLocked
 from reconciler.state.http import StateServer
-from reconciler.state.journaled import Journaled
+from reconciler.state.journaled import Journaled, Lock
 from reconciler.state.lock_record import held_lock, new_record, way_out
 from reconciler.state.store import HeldLock, LockHolder, Wait
 
@@ -168,7 +167,7 @@ class HttpState(Journaled):
             text = end.text + text
         self._write_end(_End(end.serial + 1, previous, text))
 
-    def lock(self, holder: LockHolder, wait: Wait | None = None) -> HttpLock:
+    def lock(self, holder: LockHolder, wait: Wait | None = None) -> Lock:
         """See Journaled."""
         record = new_record(holder, self._server.address.path)
         try:
@@ -189,7 +188,7 @@ class HttpState(Journaled):
         self._held = record
         # What was read before anybody could have written it since.
         self._document_serial, self._end = None, None
-        return HttpLock(self._unlock)
+        return Lock(self._unlock)
 
     def held_lock(self) -> HeldLock | None:
         """See OutlivingLock. The protocol has no question for it: it is found out by trying to lock."""
@@ -338,18 +337,3 @@ class HttpState(Journaled):
             f"{self}{suffix} holds something else than imgctl's state",
             hint="Nothing was changed. Choose another name for the state: the last part of the URL.",
         )
-
-
-class HttpLock:
-    """A held lock. It stays with the server until it is left, even where its owner dies."""
-
-    def __init__(self, unlock: Callable[[], None]) -> None:
-        self._unlock = unlock
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._unlock()

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-from reconciler.errors import ImgctlError, StateError
+from reconciler.errors import StateError
 from reconciler.model.record import Recorded
 from reconciler.state import journal
 from reconciler.state.codec import encode, encode_patch
 from reconciler.state.document import Document
 from reconciler.state.journaled import Journaled, read_with_journal
 from reconciler.state.patch import Patch
-from reconciler.state.store import Claim, LockHolder, Wait, check_not_moved
+from reconciler.state.store import Claim, LockHolder, Wait, check_not_moved, say_along
 
 # The journal is folded into the document when it has grown beyond this, and beyond the document, in bytes: so an event
 # costs the same whatever the fleet's size.
@@ -36,8 +36,7 @@ class JournalSession:
             try:
                 self._unlock()
             except StateError as stays:
-                if isinstance(error, ImgctlError):
-                    error.hint = "\n".join(text for text in (error.hint, stays.summary, stays.hint) if text)
+                say_along(error, stays)
             raise
 
     def _open(self) -> Recorded:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from reconciler.errors import StateError
 from reconciler.model.record import Recorded
@@ -19,14 +20,19 @@ if TYPE_CHECKING:
 _READS = 50
 
 
-class Lock(Protocol):
-    """A held lock; leaving it gives it back."""
+class Lock:
+    """A held lock; leaving it calls `unlock`, which gives it back."""
 
-    def __enter__(self) -> Self: ...
+    def __init__(self, unlock: Callable[[], None]) -> None:
+        self._unlock = unlock
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self._unlock()
 
 
 class Journaled(ABC):

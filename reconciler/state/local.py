@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from reconciler.errors import StateError, StateLocked
 from reconciler.state import atomic, files
-from reconciler.state.journaled import Journaled
+from reconciler.state.journaled import Journaled, Lock
 from reconciler.state.store import LockHolder, Wait
 
 _REPLACED_LOCKS = 10
@@ -71,7 +69,7 @@ class LocalState(Journaled):
             files.write(self._journal, frame)
             files.sync(self._journal)
 
-    def lock(self, holder: LockHolder, wait: Wait | None = None) -> LocalLock:
+    def lock(self, holder: LockHolder, wait: Wait | None = None) -> Lock:
         """See Journaled."""
         with atomic.translated("lock", self._lock_path):
             replaced = 0
@@ -83,7 +81,7 @@ class LocalState(Journaled):
                     if _same_file(descriptor, self._lock_path):
                         _describe(descriptor, holder)
                         self._locked = descriptor
-                        return LocalLock(descriptor, self._close_journal)
+                        return Lock(functools.partial(self._unlock, descriptor))
                 except BlockingIOError:
                     refusal = StateLocked(
                         f"{self.path} is locked by {_read_holder(descriptor)}",
@@ -118,22 +116,10 @@ class LocalState(Journaled):
             os.close(self._journal)
             self._journal = None
 
-
-class LocalLock:
-    """A held lock. Leaving it lets others in; so does the end of the process, however it comes."""
-
-    def __init__(self, descriptor: int, closing: Callable[[], None]) -> None:
-        self._descriptor = descriptor
-        self._closing = closing
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closing()
-        files.unlock(self._descriptor)
+    def _unlock(self, descriptor: int) -> None:
+        """Let others in; the end of the process does so too, however it comes."""
+        self._close_journal()
+        files.unlock(descriptor)
 
 
 def _beside(path: Path, suffix: str) -> Path:

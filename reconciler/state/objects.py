@@ -31,19 +31,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 from reconciler.errors import StateError, StateLocked
 from reconciler.state.address import ObjectPlace
-from reconciler.state.journaled import Journaled
+from reconciler.state.journaled import Journaled, Lock
 from reconciler.state.lock_record import held_lock, new_record, way_out
 from reconciler.state.s3 import Bucket, Changed, Found
 from reconciler.state.store import HeldLock, LockHolder, Wait
@@ -146,7 +145,7 @@ class ObjectState(Journaled):
             self._begin(held, content + frame)
         self._check_held()
 
-    def lock(self, holder: LockHolder, wait: Wait | None = None) -> ObjectLock:
+    def lock(self, holder: LockHolder, wait: Wait | None = None) -> Lock:
         """See Journaled."""
         checked = False
         while True:
@@ -175,7 +174,7 @@ class ObjectState(Journaled):
                         self._bucket.put(self._lock_name, _free_record(), left.tag, attempts=1)
                 raise
             self._held = _Held(record["ID"], tag, {})
-            return ObjectLock(self._unlock)
+            return Lock(self._unlock)
 
     def held_lock(self) -> HeldLock | None:
         """See OutlivingLock."""
@@ -384,21 +383,6 @@ class ObjectState(Journaled):
             hint="Restore the state and its journal together from a backup, or from the bucket's versions. Without its "
             "journal it lacks builds.",
         )
-
-
-class ObjectLock:
-    """A held lock. Leaving it lets others in; the end of the process does not."""
-
-    def __init__(self, unlock: Callable[[], None]) -> None:
-        self._unlock = unlock
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._unlock()
 
 
 def _described(told: Mapping[str, Any]) -> HeldLock:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from reconciler.errors import StateError
+from reconciler.errors import ImgctlError, StateError
 from reconciler.model.record import Recorded
 from reconciler.state.emergency import EmergencyFiles
 from reconciler.state.patch import Patch
@@ -158,6 +158,12 @@ def check_not_moved(recorded: Recorded, place: str) -> None:
             f"the state at {place} was moved to {recorded.moved_to}",
             hint="Name the new place: --state, IMGCTL_STATE, or `state:` in the manifest.",
         )
+
+
+def say_along(error: BaseException, stays: StateError) -> None:
+    """Say with an error what else went wrong on the way out: a lock that stays behind, say."""
+    if isinstance(error, ImgctlError):
+        error.hint = "\n".join(text for text in (error.hint, stays.summary, stays.hint) if text)
 
 
 def read_whole(store: Store) -> tuple[Recorded, int]:

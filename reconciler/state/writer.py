@@ -8,13 +8,13 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from reconciler.errors import ImgctlError, StateError, StateLocked
+from reconciler.errors import StateError, StateLocked
 from reconciler.model.record import Recorded
 from reconciler.state import emergency
 from reconciler.state.document import Document
 from reconciler.state.events import WHOLE, BuildSubmitted, Event, GuardsNoted
 from reconciler.state.patch import Patch
-from reconciler.state.store import LockHolder, Store, Wait
+from reconciler.state.store import LockHolder, Store, Wait, say_along
 
 
 class Writer:
@@ -222,8 +222,7 @@ class Writer:
         except StateError as stays:
             if error is None:
                 raise
-            if isinstance(error, ImgctlError):
-                error.hint = "\n".join(text for text in (error.hint, stays.summary, stays.hint) if text)
+            say_along(error, stays)
 
 
 def _fault(what: str) -> StateError:

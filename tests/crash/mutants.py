@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from reconciler.cloud import operations
 from reconciler.execution.run import Run
@@ -15,7 +14,7 @@ from reconciler.state import files, journal
 from reconciler.state.document import Document
 from reconciler.state.events import BuildIntended, BuildSubmitted, Event
 from reconciler.state.journal_session import JournalSession
-from reconciler.state.local import LocalLock, LocalState
+from reconciler.state.local import LocalState
 
 _INTENT = f'"status":"{BuildStatus.INTENT}"'.encode()
 
@@ -126,13 +125,13 @@ def damage_ignored() -> None:
 
 def lock_file_removed() -> None:
     """Whoever leaves takes the lock file along."""
-    leave = LocalLock.__exit__
+    leave = LocalState._unlock
 
-    def tidy(self: LocalLock, *raised: Any) -> None:
+    def tidy(self: LocalState, descriptor: int) -> None:
         files.remove(Path("imgctl.state.json.lock"))
-        leave(self, *raised)
+        leave(self, descriptor)
 
-    LocalLock.__exit__ = tidy  # type: ignore[method-assign]
+    LocalState._unlock = tidy  # type: ignore[method-assign]
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
